@@ -1,0 +1,272 @@
+//! The options of a pool, their defaults and their limits.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use crate::error::{BuildError, ConfigError};
+use crate::idle::IdleSet;
+use crate::{Manager, Pool};
+
+/// The most connections a pool may be asked to hold.
+///
+/// Slots are allocated when the pool is built, 128 bytes or more each, so a slip of the keyboard must not cost gigabytes.
+pub const MAX_SIZE_LIMIT: usize = 65_536;
+
+/// The longest time any option accepts: about a hundred years.
+///
+/// Longer times would overflow the arithmetic on deadlines on some platforms; `None` is how to say "never".
+pub const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// Who gets a connection that comes back while callers wait.
+///
+/// A hand-over costs two context switches during which nobody uses the connection, so always handing over is fair and
+/// slow, and never handing over is fast and lets the unlucky starve. See the crate's documentation for measurements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fairness {
+    /// Straight to the oldest waiter, always; newcomers stand in line. First come, first served.
+    Strict,
+    /// To whoever is first, until the oldest waiter has waited this long; then straight to it.
+    Bounded(Duration),
+    /// To whoever is first. The oldest waiter is woken to try again.
+    Free,
+}
+
+impl Default for Fairness {
+    /// Bounded at 200 microseconds, about the price of two thread wake-ups on a virtual machine.
+    fn default() -> Self {
+        Self::Bounded(Duration::from_micros(200))
+    }
+}
+
+/// The options of a pool, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Config {
+    pub(crate) max_size: usize,
+    pub(crate) min_idle: usize,
+    pub(crate) max_connecting: usize,
+    pub(crate) acquire_timeout: Duration,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) max_lifetime: Option<Duration>,
+    pub(crate) validate_after_idle: Option<Duration>,
+    pub(crate) backoff: (Duration, Duration),
+    pub(crate) fairness: Fairness,
+    pub(crate) name: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_size: 10,
+            min_idle: 0,
+            max_connecting: 4,
+            acquire_timeout: Duration::from_secs(30),
+            idle_timeout: Some(Duration::from_secs(600)),
+            max_lifetime: Some(Duration::from_secs(1800)),
+            validate_after_idle: Some(Duration::from_secs(30)),
+            backoff: (Duration::from_millis(20), Duration::from_secs(1)),
+            fairness: Fairness::default(),
+            name: String::from("pool"),
+        }
+    }
+}
+
+/// Sets a pool's options and builds it.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use pool::{Manager, SlotsPool};
+/// # struct Echo;
+/// # impl Manager for Echo {
+/// #     type Connection = u32;
+/// #     type Error = std::io::Error;
+/// #     fn connect(&self) -> std::io::Result<u32> { Ok(7) }
+/// #     fn is_valid(&self, _: &mut u32) -> std::io::Result<()> { Ok(()) }
+/// # }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pool = SlotsPool::builder()
+///     .max_size(8)
+///     .min_idle(2)
+///     .acquire_timeout(Duration::from_secs(5))
+///     .build(Echo)?;
+/// assert_eq!(*pool.get()?, 7);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Builder<M, I> {
+    config: Config,
+    kind: PhantomData<fn() -> (M, I)>,
+}
+
+impl<M, I> Default for Builder<M, I> {
+    fn default() -> Self {
+        Self { config: Config::default(), kind: PhantomData }
+    }
+}
+
+impl<M, I> Clone for Builder<M, I> {
+    fn clone(&self) -> Self {
+        Self { config: self.config.clone(), kind: PhantomData }
+    }
+}
+
+impl<M, I> fmt::Debug for Builder<M, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Builder").field(&self.config).finish()
+    }
+}
+
+impl<M: Manager, I: IdleSet> Builder<M, I> {
+    /// The most connections open at once, counting those being opened, checked and closed. Default 10.
+    ///
+    /// At least 1 and at most [`MAX_SIZE_LIMIT`].
+    #[must_use]
+    pub fn max_size(mut self, max_size: usize) -> Self {
+        self.config.max_size = max_size;
+        self
+    }
+
+    /// Connections to open at the start and to keep ready. Default 0. At most `max_size`.
+    #[must_use]
+    pub fn min_idle(mut self, min_idle: usize) -> Self {
+        self.config.min_idle = min_idle;
+        self
+    }
+
+    /// The most connections being opened at the same time. Default 4.
+    ///
+    /// More do not help when the database is slow to accept them, and a burst of callers would otherwise open one each
+    /// although the first few connections serve them all. At least 1; values above `max_size` mean `max_size`.
+    #[must_use]
+    pub fn max_connecting(mut self, max_connecting: usize) -> Self {
+        self.config.max_connecting = max_connecting;
+        self
+    }
+
+    /// How long an acquire waits before it fails. Default 30 s. Zero means: do not wait.
+    ///
+    /// It covers everything: waiting in line, connecting, validating.
+    #[must_use]
+    pub fn acquire_timeout(mut self, acquire_timeout: Duration) -> Self {
+        self.config.acquire_timeout = acquire_timeout;
+        self
+    }
+
+    /// Close connections beyond `min_idle` that nobody needed for this long. Default 10 minutes, `None`: never.
+    #[must_use]
+    pub fn idle_timeout(mut self, idle_timeout: impl Into<Option<Duration>>) -> Self {
+        self.config.idle_timeout = idle_timeout.into();
+        self
+    }
+
+    /// Close connections older than this when nobody holds them. Default 30 minutes, `None`: never.
+    ///
+    /// Each connection gets up to a tenth less, at random, so that connections opened together do not end together.
+    #[must_use]
+    pub fn max_lifetime(mut self, max_lifetime: impl Into<Option<Duration>>) -> Self {
+        self.config.max_lifetime = max_lifetime.into();
+        self
+    }
+
+    /// Ask [`Manager::is_valid`] before lending a connection that lay idle for longer than this. Default 30 s,
+    /// `None`: never. Zero asks at every checkout, at the price of a round trip and two thread switches each.
+    #[must_use]
+    pub fn validate_after_idle(mut self, validate_after_idle: impl Into<Option<Duration>>) -> Self {
+        self.config.validate_after_idle = validate_after_idle.into();
+        self
+    }
+
+    /// Pauses between failing attempts to connect: the first, and the longest. Default 20 ms and 1 s.
+    ///
+    /// Each failure doubles the pause, and each pause is shortened by up to half at random.
+    #[must_use]
+    pub fn connect_backoff(mut self, first: Duration, longest: Duration) -> Self {
+        self.config.backoff = (first, longest);
+        self
+    }
+
+    /// Who gets a connection that comes back while callers wait. Default: [`Fairness::Bounded`] at 200 us.
+    #[must_use]
+    pub fn fairness(mut self, fairness: Fairness) -> Self {
+        self.config.fairness = fairness;
+        self
+    }
+
+    /// A name for the pool's threads and log events. Default `pool`.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.config.name = name.into();
+        self
+    }
+
+    /// Builds the pool and opens its first `min_idle` connections.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::Config`] names an option with an impossible value. [`BuildError::Connect`] tells why the first
+    /// connections could not be opened within `acquire_timeout`; an error that trying again cannot mend
+    /// ([`Manager::is_transient`]) is returned at once. The pool is closed then.
+    pub fn build(self, manager: M) -> Result<Pool<M, I>, BuildError<M::Error>> {
+        let pool = self.build_unchecked(manager)?;
+        pool.wait_for_min_idle()?;
+        Ok(pool)
+    }
+
+    /// Builds the pool without waiting for its first connections; they are opened in the background.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::Config`] or [`BuildError::Thread`]; never a connect error.
+    pub fn build_unchecked(self, manager: M) -> Result<Pool<M, I>, BuildError<M::Error>> {
+        let config = self.config.checked()?;
+        Pool::start(config, manager)
+    }
+}
+
+impl Config {
+    /// The same options if they make sense together.
+    fn checked(mut self) -> Result<Self, ConfigError> {
+        let error = |field, problem: String| Err(ConfigError { field, problem });
+        if self.max_size == 0 {
+            return error("max_size", "must be at least 1".into());
+        }
+        if self.max_size > MAX_SIZE_LIMIT {
+            return error("max_size", format!("{} is above the limit of {MAX_SIZE_LIMIT}", self.max_size));
+        }
+        if self.min_idle > self.max_size {
+            return error("min_idle", format!("{} is above max_size, which is {}", self.min_idle, self.max_size));
+        }
+        if self.max_connecting == 0 {
+            return error("max_connecting", "must be at least 1".into());
+        }
+        self.max_connecting = self.max_connecting.min(self.max_size);
+        if self.idle_timeout == Some(Duration::ZERO) {
+            return error("idle_timeout", "must be above zero; `None` means never".into());
+        }
+        if self.max_lifetime == Some(Duration::ZERO) {
+            return error("max_lifetime", "must be above zero; `None` means never".into());
+        }
+        let (first, longest) = self.backoff;
+        if first.is_zero() || first > longest {
+            return error("connect_backoff", format!("{first:?} must be above zero and at most {longest:?}"));
+        }
+        let bound = if let Fairness::Bounded(bound) = self.fairness { Some(bound) } else { None };
+        for (field, value) in [
+            ("acquire_timeout", Some(self.acquire_timeout)),
+            ("idle_timeout", self.idle_timeout),
+            ("max_lifetime", self.max_lifetime),
+            ("validate_after_idle", self.validate_after_idle),
+            ("connect_backoff", Some(longest)),
+            ("fairness", bound),
+        ] {
+            if value.is_some_and(|value| value > MAX_DURATION) {
+                return error(field, format!("must be at most {MAX_DURATION:?}"));
+            }
+        }
+        if self.name.contains('\0') {
+            return error("name", "must not contain a NUL byte".into());
+        }
+        Ok(self)
+    }
+}

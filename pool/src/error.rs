@@ -1,0 +1,143 @@
+//! What can go wrong, and what the pool looked like when it did.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::State;
+
+/// Why a connection could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError<E: Error + 'static> {
+    /// The manager said so.
+    #[error("{0}")]
+    Failed(#[source] E),
+    /// `Manager::connect` panicked with this message.
+    #[error("connect panicked: {0}")]
+    Panicked(String),
+}
+
+/// Why an acquire returned without a connection.
+///
+/// Each variant names what was missing, because the remedies differ: a larger pool or shorter loans for
+/// [`Exhausted`](AcquireError::Exhausted), the database or its credentials for
+/// [`ConnectFailed`](AcquireError::ConnectFailed), the network or the timeout for [`TimedOut`](AcquireError::TimedOut).
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum AcquireError<E: Error + 'static> {
+    /// Every connection the pool may have was lent for the whole wait.
+    Exhausted {
+        /// How long the caller waited; zero for `try_get`.
+        waited: Duration,
+        /// The pool at the end of the wait.
+        state: State,
+    },
+    /// The pool could have grown, but connecting failed while the caller waited.
+    ConnectFailed {
+        /// How long the caller waited.
+        waited: Duration,
+        /// The pool at the end of the wait.
+        state: State,
+        /// The last failure; shared, since it may answer many waiters.
+        source: Arc<ConnectError<E>>,
+    },
+    /// Time ran out while a connection was being opened or checked.
+    TimedOut {
+        /// How long the caller waited.
+        waited: Duration,
+        /// The pool at the end of the wait.
+        state: State,
+    },
+    /// [`Pool::close`](crate::Pool::close) was called; no later acquire will succeed.
+    Closed,
+}
+
+impl<E: Error + 'static> AcquireError<E> {
+    /// Whether waiting longer could not have helped because the pool is closed.
+    pub fn is_closed(&self) -> bool {
+        matches!(self, Self::Closed)
+    }
+
+    /// The pool's counts when the acquire gave up; `None` once the pool is closed.
+    pub fn state(&self) -> Option<&State> {
+        match self {
+            Self::Exhausted { state, .. } | Self::ConnectFailed { state, .. } | Self::TimedOut { state, .. } => {
+                Some(state)
+            }
+            Self::Closed => None,
+        }
+    }
+
+    /// The connect error behind this one, when that is what it was.
+    pub fn connect_error(&self) -> Option<&ConnectError<E>> {
+        match self {
+            Self::ConnectFailed { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl<E: Error + 'static> fmt::Display for AcquireError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exhausted { waited, state } => {
+                write!(f, "no connection became free in {waited:?} ({state})")
+            }
+            Self::ConnectFailed { waited, state, source } => {
+                write!(f, "could not connect in {waited:?}: {source} ({state})")
+            }
+            Self::TimedOut { waited, state } => {
+                write!(f, "no connection was ready in {waited:?} ({state})")
+            }
+            Self::Closed => f.write_str("the pool is closed"),
+        }
+    }
+}
+
+impl<E: Error + 'static> Error for AcquireError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::ConnectFailed { source, .. } => Some(source.as_ref()),
+            _ => None,
+        }
+    }
+}
+
+/// Why a pool could not be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError<E: Error + 'static> {
+    /// An option has a value that makes no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The first `min_idle` connections could not be opened.
+    #[error(transparent)]
+    Connect(#[from] AcquireError<E>),
+    /// The operating system gave the pool no thread for its upkeep.
+    #[error("could not start the pool's upkeep thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// An option with a value that makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct ConfigError {
+    /// The option's name as the builder and the settings file spell it.
+    pub field: &'static str,
+    /// What is wrong with its value.
+    pub problem: String,
+}
+
+/// Loans that were still out when [`Pool::close`](crate::Pool::close) stopped waiting.
+///
+/// The pool is closed all the same; each of these connections is closed when its guard is dropped.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("closed after {waited:?} with connections still out ({state})")]
+pub struct CloseError {
+    /// How long `close` waited.
+    pub waited: Duration,
+    /// What was left.
+    pub state: State,
+}

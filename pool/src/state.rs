@@ -1,0 +1,69 @@
+//! What a pool looks like from outside.
+
+use std::fmt;
+
+/// A snapshot of a pool's counts.
+///
+/// `size` is the sum of the five kinds by construction, so no snapshot shows more idle connections than there are
+/// connections, whatever happens while it is taken. Counts of a busy pool are a moment old when you read them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct State {
+    /// The most connections the pool may have.
+    pub max_size: usize,
+    /// Slots in use: `idle + lent + connecting + checking + closing`.
+    pub size: usize,
+    /// Open and waiting for a caller.
+    pub idle: usize,
+    /// Held by callers.
+    pub lent: usize,
+    /// Being opened.
+    pub connecting: usize,
+    /// Being validated or reset.
+    pub checking: usize,
+    /// Being closed.
+    pub closing: usize,
+    /// Acquires that wait, blocking and async.
+    pub waiters: usize,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "size {} of {}: {} idle, {} lent, {} connecting, {} checking, {} closing; {} waiting",
+            self.size,
+            self.max_size,
+            self.idle,
+            self.lent,
+            self.connecting,
+            self.checking,
+            self.closing,
+            self.waiters
+        )
+    }
+}
+
+/// What a pool has done since it was built. Each number only grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Connections handed to callers.
+    pub checkouts: u64,
+    /// Acquires that found nothing at once and stood in line.
+    pub waits: u64,
+    /// Connections handed straight to a waiter.
+    pub handoffs: u64,
+    /// Acquires that ended without a connection.
+    pub failures: u64,
+    /// Connections opened.
+    pub connects: u64,
+    /// Attempts to connect that failed.
+    pub connect_failures: u64,
+    /// Connections closed because they were broken, failed a check or were held by a panicking caller.
+    pub broken: u64,
+    /// Connections closed because they lay idle longer than `idle_timeout`.
+    pub idle_timeouts: u64,
+    /// Connections closed because they were older than `max_lifetime`.
+    pub lifetime_ends: u64,
+}
