@@ -47,12 +47,7 @@ impl Reserve {
     }
 
     /// Takes out everything that `choose` picks.
-    pub(crate) fn sweep<C>(
-        &self,
-        slots: &SlotTable<C>,
-        choose: &mut dyn FnMut(usize) -> bool,
-        out: &mut Vec<Held>,
-    ) {
+    pub(crate) fn sweep<C>(&self, slots: &SlotTable<C>, choose: &mut dyn FnMut(usize) -> bool, out: &mut Vec<Held>) {
         let taken = out.len();
         out.extend(self.set_aside.lock().extract_if(.., |held| choose(held.index())));
         for held in &out[taken..] {

@@ -204,7 +204,8 @@ impl<F: Clone> Waiters<F> {
             return Err(failure.clone());
         }
         let is_task = matches!(alarm, Alarm::Task(_));
-        let place = Place { state: PlaceState::Waiting, alarm: Some(alarm), since, deadline, previous: NOBODY, next: NOBODY };
+        let place =
+            Place { state: PlaceState::Waiting, alarm: Some(alarm), since, deadline, previous: NOBODY, next: NOBODY };
         let index = line.add(place, at_front);
         line.waiting += 1;
         let earliest = is_task && {
