@@ -1,0 +1,1 @@
+//! Managers for databases, each behind a feature of its name.
