@@ -1,10 +1,14 @@
 //! What is done with a connection, written once for all contenders, and the questions that the suites ask.
 
+use std::time::Duration;
+
 use mysql::Conn;
 use mysql::prelude::Queryable;
 
 use crate::backend::Failure;
 use crate::backend::stub::{Hold, StubConnection};
+use crate::contenders::Entrant;
+use crate::record::Cell;
 
 /// One operation on a connection.
 pub trait Work<R>: Sync {
@@ -132,4 +136,106 @@ impl Work<rusqlite::Connection> for Select {
             .map_err(|error| Failure::of("select", error))?;
         Self::check(key, Some(&name))
     }
+}
+
+/// How many connections there are for the threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// This many.
+    Fixed(usize),
+    /// As many as threads: nobody waits.
+    EqualsThreads,
+    /// Ten as in the seed, or as many as threads if these are more: nobody waits, and few threads find many idle.
+    TenOrThreads,
+}
+
+impl Size {
+    /// The number for so many threads.
+    #[must_use]
+    pub fn of(self, threads: usize) -> usize {
+        match self {
+            Self::Fixed(size) => size,
+            Self::EqualsThreads => threads,
+            Self::TenOrThreads => threads.max(10),
+        }
+    }
+}
+
+/// A question put to all contenders.
+#[derive(Debug, Clone, Copy)]
+pub struct Workload {
+    /// Its name in records.
+    pub name: &'static str,
+    /// Thread counts, one block of cells each.
+    pub threads: &'static [usize],
+    /// Connections.
+    pub size: Size,
+}
+
+/// What does an acquire cost when nothing is in its way?
+///
+/// One thread and ten connections, given back at once. It shows the length of the path and nothing about contention.
+pub const CHECKOUT: Workload = Workload { name: "checkout", threads: &[1], size: Size::Fixed(10) };
+
+/// Does the pool keep scaling when every thread can have a connection at once?
+///
+/// Threads = size, hold = none: what is left is the pool's own cost. It says nothing about waiting; see
+/// [`SATURATION_2X`]. With more threads than cores, threads are preempted while they hold a connection or a lock, which
+/// is what happens in programs, too.
+pub const SCALING: Workload = Workload { name: "scaling", threads: &[1, 2, 4, 8, 16, 32], size: Size::EqualsThreads };
+
+/// Who is served, and how fast, when two threads want each connection?
+///
+/// Every hold of [`HOLDS`]. Throughput is criterion's, the tail and the fairness are those of the suite `latency`.
+pub const SATURATION_2X: Workload = Workload { name: "saturation", threads: &[16], size: Size::Fixed(8) };
+
+/// The same when four threads want each connection.
+pub const SATURATION_4X: Workload = Workload { name: "saturation", threads: &[16], size: Size::Fixed(4) };
+
+/// How long connections are held in saturated cells. Up to a microsecond the holder computes, beyond it waits as for a
+/// server's answer: computing for a millisecond would measure the two cores, and no sleep is as short as a microsecond.
+pub const HOLDS: [Hold; 5] = [
+    Hold::None,
+    Hold::Work(Duration::from_micros(1)),
+    Hold::Query(Duration::from_micros(50)),
+    Hold::Query(Duration::from_micros(200)),
+    Hold::Query(Duration::from_millis(1)),
+];
+
+/// The seed's question: how long do so many inserts take?
+///
+/// Thread counts and rows are the seed author's and beyond; ten connections are open from the start as in his set-up, and
+/// there are never fewer than threads, so nobody waits for one.
+pub const SEED: Workload = Workload { name: "insert", threads: &[1, 2, 4, 8, 16], size: Size::TenOrThreads };
+
+/// The rows of the seed's table.
+pub const SEED_ROWS: [u64; 3] = [1_000, 5_000, 10_000];
+
+impl Workload {
+    /// The cells of one thread count, one for each entrant that can take part.
+    pub fn block(&self, suite: &str, backend: &str, threads: usize, hold: Hold, entrants: &[Entrant]) -> Vec<Cell> {
+        let size = self.size.of(threads);
+        let is_saturated = threads > size;
+        entrants
+            .iter()
+            .filter(|entrant| !is_saturated || entrant.can_wait())
+            .map(|entrant| Cell {
+                suite: suite.to_owned(),
+                workload: if is_saturated { hold.label() } else { self.name.to_owned() },
+                backend: backend.to_owned(),
+                flush: String::new(),
+                contender: entrant.row().id.to_owned(),
+                threads,
+                size,
+                hold_us: hold.micros(),
+                rows: 0,
+            })
+            .collect()
+    }
+}
+
+/// Entrants that mean something without a server.
+#[must_use]
+pub fn stub_entrants() -> Vec<Entrant> {
+    Entrant::ALL.into_iter().filter(|entrant| !entrant.needs_mysql()).collect()
 }

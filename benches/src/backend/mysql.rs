@@ -324,6 +324,36 @@ impl Observer {
         )
     }
 
+    /// Makes the server forget how many connections it had at most. `false` when the account may not, or when others
+    /// use the server, so that the number would not be ours.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not answer.
+    pub fn forget_high_water(&mut self) -> Result<bool, Failure> {
+        let connected: u64 = self.status("Threads_connected")?;
+        Ok(connected == 1 && self.conn.query_drop("FLUSH STATUS").is_ok())
+    }
+
+    /// Fails when the server had more than `limit` connections beside this one since it was made to forget.
+    ///
+    /// # Errors
+    ///
+    /// Then, and when the server does not answer.
+    pub fn expect_high_water(&mut self, limit: usize) -> Result<(), Failure> {
+        let high = self.status("Max_used_connections")?.saturating_sub(1);
+        if high <= limit as u64 {
+            return Ok(());
+        }
+        Err(Failure::new(format!("the server counted {high} connections at once, {limit} were allowed")))
+    }
+
+    fn status(&mut self, variable: &str) -> Result<u64, Failure> {
+        let query = format!("SHOW GLOBAL STATUS LIKE '{variable}'");
+        let row: Option<(String, u64)> = self.conn.query_first(&query).map_err(|error| Failure::of(&query, error))?;
+        row.map(|(_, value)| value).ok_or_else(|| Failure::new(format!("{query}: no answer")))
+    }
+
     /// Waits until the server has noticed that everybody else left.
     ///
     /// # Errors
