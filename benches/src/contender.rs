@@ -31,6 +31,33 @@ pub trait Contender<R>: Sync {
     fn is_pool(&self) -> bool {
         true
     }
+
+    /// Whether every operation opens a connection of its own.
+    fn connects_per_operation(&self) -> bool {
+        false
+    }
+
+    /// What the pool's own clocks say; `None` where it has none. Ours have with the feature `timing`.
+    fn pool_timing(&self) -> Option<PoolTiming> {
+        None
+    }
+}
+
+/// Sums of a pool's own clocks since it was built, over all threads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolTiming {
+    /// Standing in line for a connection.
+    pub wait_ns: u64,
+    /// Blocked on the idle set's lock, at checkout and at checkin.
+    pub lock_wait_ns: u64,
+}
+
+impl PoolTiming {
+    /// What was added since `before`.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self { wait_ns: self.wait_ns - before.wait_ns, lock_wait_ns: self.lock_wait_ns - before.lock_wait_ns }
+    }
 }
 
 /// One thread's use of a contender.

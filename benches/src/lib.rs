@@ -17,4 +17,5 @@ pub mod profile;
 pub mod record;
 pub mod stamp;
 pub mod suite;
+pub mod ways;
 pub mod workload;

@@ -149,6 +149,24 @@ pub const WALL_MS: Metric = Metric { name: "wall", unit: "ms" };
 pub const NS_PER_OP: Metric = Metric { name: "per_op", unit: "ns" };
 /// Operations in a second, all threads together.
 pub const OPS_PER_S: Metric = Metric { name: "ops", unit: "1/s" };
+/// Time of a run times its threads, divided by its operations: what each thread spends on one operation.
+pub const THREAD_NS_PER_OP: Metric = Metric { name: "per_op_and_thread", unit: "ns" };
+/// Opening a connection.
+pub const CONNECT_NS: Metric = Metric { name: "connect", unit: "ns" };
+/// Closing a connection, as the client sees it.
+pub const CLOSE_NS: Metric = Metric { name: "close", unit: "ns" };
+/// A round trip.
+pub const PING_NS: Metric = Metric { name: "ping", unit: "ns" };
+/// What an operation consists of, each per operation: connecting, standing blocked on the idle set's lock, standing in
+/// line for a connection, the rest of the acquire, the statement, giving back (or closing, without a pool).
+pub const PARTS: [Metric; 6] = [
+    Metric { name: "part_connect", unit: "ns" },
+    Metric { name: "part_lock_wait", unit: "ns" },
+    Metric { name: "part_wait", unit: "ns" },
+    Metric { name: "part_checkout", unit: "ns" },
+    Metric { name: "part_query", unit: "ns" },
+    Metric { name: "part_checkin", unit: "ns" },
+];
 /// Median acquire.
 pub const P50: Metric = Metric { name: "acquire_p50", unit: "ns" };
 /// 99th percentile of the acquires.

@@ -228,6 +228,15 @@ impl Observer {
         self.ask("SELECT VERSION()")
     }
 
+    /// The path of the server's socket, on the server's machine.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not answer.
+    pub fn socket(&mut self) -> Result<String, Failure> {
+        self.ask("SELECT @@socket")
+    }
+
     /// Sets how commits are flushed, for the whole server. `false` when the account may not; then nothing changed.
     ///
     /// # Errors

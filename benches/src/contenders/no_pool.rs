@@ -19,6 +19,10 @@ impl<R, M: Manager<Connection: AsRaw<R>>> Contender<R> for NoPool<M> {
     fn is_pool(&self) -> bool {
         false
     }
+
+    fn connects_per_operation(&self) -> bool {
+        true
+    }
 }
 
 impl<R, M: Manager<Connection: AsRaw<R>>> Session<R> for &Gauged<M> {

@@ -26,11 +26,6 @@ impl<M: Manager, I: IdleSet> Ours<M, I> {
             .map(Self)
             .map_err(|error| Failure::of("our pool", error))
     }
-
-    /// The pool itself.
-    pub fn pool(&self) -> &Pool<Gauged<M>, I> {
-        &self.0
-    }
 }
 
 /// A thread's view of one of our pools: a reference.
@@ -47,6 +42,12 @@ impl<R, M: Manager<Connection: AsRaw<R>>, I: IdleSet> Contender<R> for Ours<M, I
 
     fn session(&self) -> Result<Self::Session<'_>, Failure> {
         Ok(Borrowed(&self.0))
+    }
+
+    #[cfg(feature = "timing")]
+    fn pool_timing(&self) -> Option<crate::contender::PoolTiming> {
+        let pool::Timing { wait_ns, lock_wait_ns, .. } = self.0.timing();
+        Some(crate::contender::PoolTiming { wait_ns, lock_wait_ns })
     }
 }
 
