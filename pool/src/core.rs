@@ -49,6 +49,10 @@ pub(crate) enum Reason {
     PoolClosed,
 }
 
+/// Ticks for which a validation holds at least: long enough for the one who asked for it to wake up and take the
+/// connection, or the pool would validate in circles.
+const VALIDATED_FOR: u64 = 1_000;
+
 /// How often the rare things have happened.
 #[derive(Default)]
 pub(crate) struct Tallies {
@@ -197,14 +201,36 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     /// A sound connection becomes idle, from now on, unless its life is over.
     #[inline]
     pub(crate) fn freshen(&self, held: Held) {
-        let slot = self.slots.slot(&held);
         let tick = self.tick.load(Ordering::Relaxed);
+        // Within one tick nothing changes (unless every checkout is to be validated), and stores that are left out do not
+        // hold up the barrier in `give`.
+        if tick == self.slots.slot(&held).idle_since.load(Ordering::Relaxed) && self.validate_after != 0 {
+            return self.make_idle(held);
+        }
+        self.freshen_at(held, tick);
+    }
+
+    #[cold]
+    fn freshen_at(&self, held: Held, tick: u64) {
+        let slot = self.slots.slot(&held);
         let expires_at = slot.expires_at.load(Ordering::Relaxed);
         if tick >= expires_at {
             return self.retire(held, Reason::Lifetime);
         }
         slot.idle_since.store(tick, Ordering::Relaxed);
         slot.due_at.store(expires_at.min(tick.saturating_add(self.validate_after)), Ordering::Relaxed);
+        self.make_idle(held);
+    }
+
+    /// A connection that has just been validated becomes idle. It may be lent once without another look, even if
+    /// every checkout is to be validated: this was that look.
+    pub(crate) fn validated(&self, held: Held) {
+        let slot = self.slots.slot(&held);
+        let tick = self.ticks_now();
+        let expires_at = slot.expires_at.load(Ordering::Relaxed);
+        slot.idle_since.store(self.tick.load(Ordering::Relaxed), Ordering::Relaxed);
+        slot.due_at
+            .store(expires_at.min(tick.saturating_add(self.validate_after.max(VALIDATED_FOR))), Ordering::Relaxed);
         self.make_idle(held);
     }
 
