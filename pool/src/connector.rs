@@ -109,6 +109,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
                 if let Some(held) = self.check(held, |connection| self.manager.is_valid(connection)) {
                     self.validated(held);
                 }
+                self.validation_ended();
             }
             Job::Reset(held) => {
                 if let Some(held) = self.check(held, |connection| self.manager.reset(connection)) {

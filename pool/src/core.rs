@@ -16,7 +16,7 @@ use crate::idle::IdleSet;
 use crate::reserve::Reserve;
 use crate::slot::{Held, NEVER, Phase, SlotTable};
 use crate::spin::Spin;
-use crate::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use crate::sync::{Condvar, Mutex, now};
 use crate::timing::{self, Clocks, Start};
 use crate::upkeep::Plan;
@@ -83,6 +83,8 @@ pub(crate) struct Core<M: Manager, I> {
     validate_after: u64,
     fairness: Fairness,
 
+    /// Validations asked for and not ended.
+    validating: AtomicUsize,
     pub(crate) reserve: Reserve,
     pub(crate) spin: Spin,
     pub(crate) config: Config,
@@ -109,6 +111,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
                 tick: CachePadded::new(AtomicU64::new(0)),
                 validate_after: config.validate_after_idle.map_or(NEVER, ticks),
                 fairness: config.fairness,
+                validating: AtomicUsize::new(0),
                 reserve: Reserve::new(),
                 spin: Spin::new(),
                 started: now(),
@@ -160,11 +163,26 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         let slot = self.slots.slot(&held);
         if self.tick.load(Ordering::Relaxed) >= slot.expires_at.load(Ordering::Relaxed) {
             self.retire(held, Reason::Lifetime);
-        } else {
-            self.slots.mark(&held, Phase::Checking);
-            self.submit(Job::Validate(held));
+            return self.look();
         }
+        // After a quiet time all connections are due at once; a few checks at a time are enough for whoever asks first.
+        if self.validating.fetch_add(1, Ordering::Relaxed) >= self.config.max_connecting {
+            self.idle.give(&self.slots, held);
+            self.validation_ended();
+            return None;
+        }
+        self.slots.mark(&held, Phase::Checking);
+        self.submit(Job::Validate(held));
         self.look()
+    }
+
+    /// One validation fewer is under way. If there is room for another, somebody may be waiting for it.
+    pub(crate) fn validation_ended(&self) {
+        let before = self.validating.fetch_sub(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        if before <= self.config.max_connecting {
+            self.attend();
+        }
     }
 
     /// Any idle connection that may be lent, for somebody who is already in line or has no reason to be.
