@@ -165,3 +165,8 @@ pub type MutexPool<M> = Pool<M, idle::MutexQueue>;
 /// A pool around the `lockfree` crate's queue. For the comparison; see [`idle::LockfreeCrateQueue`].
 #[cfg(feature = "lockfree")]
 pub type LockfreeCratePool<M> = Pool<M, idle::LockfreeCrateQueue>;
+
+/// The examples of the READMEs are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct CrateReadme;
