@@ -8,6 +8,7 @@
 //! What is measured, how, and in whose favour it is biased: `METHODOLOGY.md`.
 
 pub mod backend;
+pub mod chart;
 pub mod collect;
 pub mod contender;
 pub mod contenders;
@@ -15,7 +16,9 @@ pub mod drive;
 pub mod measure;
 pub mod profile;
 pub mod record;
+pub mod report;
 pub mod stamp;
 pub mod suite;
+pub mod units;
 pub mod ways;
 pub mod workload;
