@@ -32,14 +32,7 @@ impl fmt::Display for State {
         write!(
             f,
             "size {} of {}: {} idle, {} lent, {} connecting, {} checking, {} closing; {} waiting",
-            self.size,
-            self.max_size,
-            self.idle,
-            self.lent,
-            self.connecting,
-            self.checking,
-            self.closing,
-            self.waiters
+            self.size, self.max_size, self.idle, self.lent, self.connecting, self.checking, self.closing, self.waiters
         )
     }
 }

@@ -112,9 +112,8 @@ impl MysqlConnection {
     /// Those of the driver.
     pub fn change_user(&mut self, options: ChangeUserOpts) -> Result<()> {
         self.watch.enter()?;
-        let armed = self.watch.arm();
+        self.watch.distrust();
         let changed = self.conn.change_user(options);
-        drop(armed); // suspect from now on
         self.watch.noted(changed)
     }
 

@@ -85,8 +85,9 @@ impl Watch {
         self.changed = true;
     }
 
-    pub(super) fn saw_break(&mut self) {
-        self.broken = true;
+    /// Something happened after which the connection must not serve another caller.
+    pub(super) fn distrust(&mut self) {
+        self.suspect = true;
     }
 
     pub(super) fn note(&mut self, error: &Error) {

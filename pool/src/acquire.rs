@@ -1,0 +1,311 @@
+//! Waiting for a connection, by blocking a thread or by awaiting.
+//!
+//! Both doors stand in the same line ([`waiters`](crate::waiters)) and take the same steps; they differ in how they are
+//! woken.
+
+use std::borrow::Borrow;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crate::Manager;
+use crate::core::{Core, tally};
+use crate::error::AcquireError;
+use crate::guard::{Guard, OwnedGuard};
+use crate::idle::IdleSet;
+use crate::slot::Held;
+use crate::sync::{now, park_until, thread};
+use crate::timing::{Phase, Start};
+use crate::waiters::{Alarm, LINE, News, Ticket};
+
+type Acquired<M> = Result<Held, AcquireError<<M as Manager>::Error>>;
+
+/// A place in the line. Dropping it at any point leaves the line and passes on whatever was on its way to it.
+struct InLine<B, M, I>
+where
+    M: Manager,
+    I: IdleSet,
+    B: Borrow<Core<M, I>>,
+{
+    core: B,
+    ticket: Option<Ticket>,
+    since: Instant,
+    deadline: Instant,
+    start: Start,
+    kind: std::marker::PhantomData<fn() -> (M, I)>,
+}
+
+impl<B, M, I> InLine<B, M, I>
+where
+    M: Manager,
+    I: IdleSet,
+    B: Borrow<Core<M, I>>,
+{
+    /// Enters the line at the end and looks once more. `Pending`: the alarm will ring.
+    fn enter(core: B, alarm: Alarm, timeout: Duration, start: Start) -> (Self, Poll<Acquired<M>>) {
+        let since = now();
+        let mut place =
+            Self { core, ticket: None, since, deadline: since + timeout, start, kind: std::marker::PhantomData };
+        tally(&place.core.borrow().tallies.waits);
+        let poll = match place.take_place(alarm, false) {
+            Err(error) => Poll::Ready(Err(error)),
+            Ok(()) => place.look_before_sleep(),
+        };
+        (place, poll)
+    }
+
+    fn take_place(&mut self, alarm: Alarm, at_front: bool) -> Result<(), AcquireError<M::Error>> {
+        let core = self.core.borrow();
+        match core.waiters.enter(alarm, self.since, self.deadline, at_front) {
+            Ok((ticket, is_earliest)) => {
+                self.ticket = Some(ticket);
+                if is_earliest {
+                    core.plan.nudge(self.deadline);
+                }
+                Ok(())
+            }
+            Err(failure) => Err(core.failed(failure, self.since)),
+        }
+    }
+
+    /// The look between registering and sleeping that makes sure no wake-up is lost.
+    fn look_before_sleep(&mut self) -> Poll<Acquired<M>> {
+        let core = self.core.borrow();
+        if core.is_strict() {
+            // Whoever is first gets what is idle, and that may not be us.
+            core.attend();
+        } else if let Some(held) = core.look() {
+            return self.served(held);
+        }
+        core.demand();
+        Poll::Pending
+    }
+
+    /// After an alarm, or none: what has happened?
+    ///
+    /// `alarm` makes an alarm for this waiter, if a new one is needed; `waker` is the task's current one.
+    fn resume(&mut self, waker: Option<&Waker>, alarm: impl Fn() -> Alarm) -> Poll<Acquired<M>> {
+        loop {
+            let core = self.core.borrow();
+            let Some(ticket) = &self.ticket else { unreachable!("nobody resumes after the answer") };
+            let mut news = core.waiters.news(ticket);
+            if let News::None | News::LookAgain = news {
+                if !core.is_strict()
+                    && let Some(held) = core.look()
+                {
+                    return self.served(held);
+                }
+                let time = now();
+                if time >= self.deadline {
+                    return self.give_up(time);
+                }
+                news = core.waiters.rearm(ticket, waker);
+            }
+            match news {
+                News::None | News::LookAgain => return self.look_before_sleep(),
+                News::Failed(failure) => {
+                    let error = core.failed(failure, self.since);
+                    self.leave();
+                    return Poll::Ready(Err(error));
+                }
+                News::Handed(held) => {
+                    if let Some(held) = core.inspect(held) {
+                        return self.served(held);
+                    }
+                    // It was no good. We have waited longest, so we go on from the front.
+                    self.leave();
+                    if let Err(error) = self.take_place(alarm(), true) {
+                        return Poll::Ready(Err(error));
+                    }
+                    if let Poll::Ready(answer) = self.look_before_sleep() {
+                        return Poll::Ready(answer);
+                    }
+                }
+            }
+        }
+    }
+
+    fn served(&mut self, held: Held) -> Poll<Acquired<M>> {
+        self.leave();
+        self.core.borrow().clocks.book(Phase::Wait, self.start);
+        Poll::Ready(Ok(held))
+    }
+
+    /// The time is up. A connection that arrives in this very moment is taken all the same.
+    fn give_up(&mut self, time: Instant) -> Poll<Acquired<M>> {
+        let core = self.core.borrow();
+        if let Some(ticket) = self.ticket.take() {
+            let handed = core.waiters.leave(ticket);
+            core.attend();
+            if let Some(held) = handed.and_then(|held| core.inspect(held)) {
+                return self.served(held);
+            }
+        }
+        Poll::Ready(Err(self.core.borrow().timed_out(time.saturating_duration_since(self.since))))
+    }
+
+    fn leave(&mut self) {
+        let core = self.core.borrow();
+        if let Some(ticket) = self.ticket.take() {
+            if let Some(held) = core.waiters.leave(ticket) {
+                core.make_idle(held);
+            }
+            core.attend();
+        }
+    }
+}
+
+impl<B, M, I> Drop for InLine<B, M, I>
+where
+    M: Manager,
+    I: IdleSet,
+    B: Borrow<Core<M, I>>,
+{
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl<M: Manager, I: IdleSet> Core<M, I> {
+    fn is_strict(&self) -> bool {
+        self.config.fairness == crate::Fairness::Strict
+    }
+
+    /// What can be had without standing in line.
+    fn look_as_newcomer(&self) -> Option<Held> {
+        if self.waiters.attention_hint() & LINE != 0 || self.is_closed() {
+            return None;
+        }
+        self.look()
+    }
+
+    /// The part of a blocking acquire that begins when nothing was idle.
+    #[cold]
+    pub(crate) fn acquire_blocking(&self, timeout: Duration) -> Acquired<M> {
+        let start = Start::now();
+        if let Some(held) = self.look_as_newcomer() {
+            self.clocks.book(Phase::Wait, start);
+            return Ok(held);
+        }
+        if timeout.is_zero() {
+            return Err(self.timed_out(Duration::ZERO));
+        }
+        if let Some(held) = self.spin.look(|| self.look_as_newcomer()) {
+            self.clocks.book(Phase::Wait, start);
+            return Ok(held);
+        }
+        let alarm = || Alarm::Thread(thread::current());
+        let (mut place, mut poll) = InLine::enter(self, alarm(), timeout, start);
+        loop {
+            match poll {
+                Poll::Ready(answer) => return answer,
+                Poll::Pending => park_until(place.deadline),
+            }
+            poll = place.resume(None, alarm);
+        }
+    }
+}
+
+/// A future with the state of an acquire, for both kinds of guard.
+struct Waiting<B, M, I>
+where
+    M: Manager,
+    I: IdleSet,
+    B: Borrow<Core<M, I>> + Clone,
+{
+    core: B,
+    timeout: Duration,
+    place: Option<InLine<B, M, I>>,
+}
+
+impl<B, M, I> Waiting<B, M, I>
+where
+    M: Manager,
+    I: IdleSet,
+    B: Borrow<Core<M, I>> + Clone,
+{
+    #[inline]
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Acquired<M>> {
+        if self.place.is_none()
+            && let Some(held) = self.core.borrow().checkout()
+        {
+            return Poll::Ready(Ok(held));
+        }
+        self.poll_slowly(context)
+    }
+
+    #[cold]
+    fn poll_slowly(&mut self, context: &mut Context<'_>) -> Poll<Acquired<M>> {
+        let alarm = || Alarm::Task(context.waker().clone());
+        let poll = match &mut self.place {
+            Some(place) => place.resume(Some(context.waker()), alarm),
+            None => {
+                let start = Start::now();
+                let core = self.core.borrow();
+                if let Some(held) = core.look_as_newcomer() {
+                    core.clocks.book(Phase::Wait, start);
+                    return Poll::Ready(Ok(held));
+                }
+                if self.timeout.is_zero() {
+                    return Poll::Ready(Err(core.timed_out(Duration::ZERO)));
+                }
+                let (place, poll) = InLine::enter(self.core.clone(), alarm(), self.timeout, start);
+                self.place = Some(place);
+                poll
+            }
+        };
+        if poll.is_ready() {
+            self.place = None;
+        }
+        poll
+    }
+}
+
+/// An acquire in progress; resolves to a [`Guard`]. Made by [`Pool::get_async`](crate::Pool::get_async).
+///
+/// Its time runs from the first poll. Dropping it leaves the line; a wake-up or a connection that was on its way to it
+/// goes to the next waiter, and a connect that it caused goes on for whoever comes.
+#[must_use = "futures do nothing unless polled"]
+pub struct Acquire<'p, M: Manager, I: IdleSet> {
+    waiting: Waiting<&'p Core<M, I>, M, I>,
+}
+
+impl<'p, M: Manager, I: IdleSet> Acquire<'p, M, I> {
+    pub(crate) fn new(core: &'p Core<M, I>, timeout: Duration) -> Self {
+        Self { waiting: Waiting { core, timeout, place: None } }
+    }
+}
+
+impl<'p, M: Manager, I: IdleSet> Future for Acquire<'p, M, I> {
+    type Output = Result<Guard<'p, M, I>, AcquireError<M::Error>>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let core = self.waiting.core;
+        self.waiting.poll(context).map_ok(|held| Guard::new(core, held))
+    }
+}
+
+/// An acquire in progress that borrows nothing; resolves to an [`OwnedGuard`]. Made by
+/// [`Pool::get_owned_async`](crate::Pool::get_owned_async). See [`Acquire`].
+#[must_use = "futures do nothing unless polled"]
+pub struct AcquireOwned<M: Manager, I: IdleSet> {
+    waiting: Waiting<Arc<Core<M, I>>, M, I>,
+}
+
+impl<M: Manager, I: IdleSet> AcquireOwned<M, I> {
+    pub(crate) fn new(core: Arc<Core<M, I>>, timeout: Duration) -> Self {
+        Self { waiting: Waiting { core, timeout, place: None } }
+    }
+}
+
+impl<M: Manager, I: IdleSet> Future for AcquireOwned<M, I> {
+    type Output = Result<OwnedGuard<M, I>, AcquireError<M::Error>>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.waiting.poll(context).map_ok(|held| OwnedGuard::new(Arc::clone(&self.waiting.core), held))
+    }
+}

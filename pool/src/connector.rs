@@ -1,0 +1,266 @@
+//! Opening connections when somebody needs them, and the other work on connections that may block.
+//!
+//! Nobody connects for himself: a caller says that there is [`demand`](Core::demand), stands in line, and takes whatever
+//! comes first, a connection that is returned or one that is opened. So a caller's timeout holds while a connect hangs,
+//! a connect survives the caller who wanted it, and a burst of callers opens no more than
+//! [`max_connecting`](crate::Builder::max_connecting) at a time.
+
+use std::any::Any;
+use std::error::Error;
+use std::hash::{BuildHasher, RandomState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::Manager;
+use crate::core::{Core, Failure, Reason, tally, ticks};
+use crate::error::{AcquireError, ConnectError};
+use crate::idle::IdleSet;
+use crate::slot::{Held, NEVER, Phase};
+use crate::sync::atomic::Ordering;
+use crate::sync::now;
+use crate::timing::{self, Start};
+
+/// Work that may block, each with the right to the slot it is about.
+#[derive(Debug)]
+pub(crate) enum Job {
+    Connect(Held),
+    Validate(Held),
+    Reset(Held),
+    Close(Held),
+}
+
+/// The slots without a connection, and how connecting goes.
+pub(crate) struct Supply<E: Error + 'static> {
+    vacant: Vec<Held>,
+    connecting: usize,
+    /// Failures since the last success.
+    failures: u32,
+    retry_at: Option<Instant>,
+    last_failure: Option<Arc<ConnectError<E>>>,
+    /// The last failure was one that trying again cannot mend.
+    is_hopeless: bool,
+    closed: bool,
+}
+
+impl<E: Error + 'static> Supply<E> {
+    pub(crate) fn new(rights: Vec<Held>) -> Self {
+        Self {
+            vacant: rights,
+            connecting: 0,
+            failures: 0,
+            retry_at: None,
+            last_failure: None,
+            is_hopeless: false,
+            closed: false,
+        }
+    }
+
+    /// Why connecting fails at the moment; `None` when it does not.
+    pub(crate) fn last_failure(&self) -> Option<&Arc<ConnectError<E>>> {
+        self.last_failure.as_ref()
+    }
+
+    pub(crate) fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+    }
+}
+
+impl<M: Manager, I: IdleSet> Core<M, I> {
+    /// Starts to open what the waiters and `min_idle` ask for, as far as the limits allow.
+    pub(crate) fn demand(&self) {
+        let mut wanted = self.waiters.waiting();
+        if self.config.min_idle > 0 {
+            wanted = wanted.max(self.config.min_idle.saturating_sub(self.slots.state().idle));
+        }
+        let limit = wanted.min(self.config.max_connecting);
+        while let Some(held) = self.next_to_connect(limit) {
+            self.submit(Job::Connect(held));
+        }
+    }
+
+    fn next_to_connect(&self, limit: usize) -> Option<Held> {
+        let mut supply = self.supply.lock();
+        // While connecting fails, one attempt at a time finds out whether it still does.
+        let limit = if supply.failures > 0 { limit.min(1) } else { limit };
+        if supply.closed || supply.connecting >= limit {
+            return None;
+        }
+        if let Some(retry_at) = supply.retry_at
+            && now() < retry_at
+        {
+            return None; // the upkeep thread comes back to it
+        }
+        let held = supply.vacant.pop()?;
+        supply.connecting += 1;
+        self.slots.mark(&held, Phase::Connecting);
+        Some(held)
+    }
+
+    /// Does a job. On a worker's thread, or on the caller's when the pool is gone.
+    pub(crate) fn run(&self, job: Job) {
+        match job {
+            Job::Connect(held) => self.connect(held),
+            Job::Validate(held) => self.check(held, |connection| self.manager.is_valid(connection)),
+            Job::Reset(held) => self.check(held, |connection| self.manager.reset(connection)),
+            Job::Close(held) => self.close_connection(held),
+        }
+    }
+
+    fn connect(&self, held: Held) {
+        if self.supply.lock().closed {
+            self.supply.lock().connecting -= 1;
+            return self.vacate(held);
+        }
+        let start = Start::now();
+        let connected = catch_unwind(AssertUnwindSafe(|| self.manager.connect()));
+        self.clocks.book(timing::Phase::Connect, start);
+        match connected {
+            Ok(Ok(connection)) => self.connected(held, connection),
+            Ok(Err(error)) => {
+                let is_hopeless = !caught_or(false, || self.manager.is_transient(&error));
+                self.connect_failed(held, ConnectError::Failed(error), is_hopeless);
+            }
+            Err(panic) => self.connect_failed(held, ConnectError::Panicked(panic_message(&*panic)), false),
+        }
+    }
+
+    fn connected(&self, mut held: Held, connection: M::Connection) {
+        *self.slots.connection_mut(&mut held) = Some(connection);
+        let lifetime = self.config.max_lifetime.map_or(NEVER, |lifetime| ticks(shortened(lifetime, 10)));
+        let expires_at = self.ticks_now().saturating_add(lifetime);
+        self.slots.slot(&held).expires_at.store(expires_at, Ordering::Relaxed);
+        self.slots.mark(&held, Phase::Lent);
+        tally(&self.tallies.connects);
+        {
+            let mut supply = self.supply.lock();
+            supply.connecting -= 1;
+            supply.failures = 0;
+            supply.retry_at = None;
+            supply.last_failure = None;
+            supply.is_hopeless = false;
+        }
+        tracing::debug!(pool = %self.config.name, slot = held.index(), "connected");
+        self.freshen(held);
+        self.notify_supply_changed();
+        self.demand();
+    }
+
+    fn connect_failed(&self, held: Held, error: ConnectError<M::Error>, is_hopeless: bool) {
+        tracing::warn!(pool = %self.config.name, %error, "could not connect");
+        tally(&self.tallies.connect_failures);
+        let error = Arc::new(error);
+        let retry_at = {
+            let mut supply = self.supply.lock();
+            let (first, longest) = self.config.backoff;
+            let pause = first.saturating_mul(1 << supply.failures.min(20)).min(longest);
+            let retry_at = now() + shortened(pause, 2);
+            supply.connecting -= 1;
+            supply.failures = supply.failures.saturating_add(1);
+            supply.retry_at = Some(retry_at);
+            supply.last_failure = Some(Arc::clone(&error));
+            supply.is_hopeless = is_hopeless;
+            retry_at
+        };
+        self.vacate(held);
+        let state = self.slots.state();
+        if is_hopeless && state.size == state.connecting {
+            // No connection is left that could come back to a waiter.
+            self.waiters.fail_all(&Failure::Connect(error), false);
+        }
+        self.plan.nudge(retry_at);
+    }
+
+    /// Validates or resets. A connection that fails is closed; whoever waits gets another.
+    fn check(&self, mut held: Held, check: impl FnOnce(&mut M::Connection) -> Result<(), M::Error>) {
+        let connection = self.slots.connection_mut(&mut held).as_mut();
+        let passed = connection.is_some_and(|connection| match catch_unwind(AssertUnwindSafe(|| check(connection))) {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::debug!(pool = %self.config.name, %error, "a connection failed its check");
+                false
+            }
+            Err(panic) => {
+                tracing::warn!(pool = %self.config.name, panic = panic_message(&*panic), "a check panicked");
+                false
+            }
+        });
+        if passed {
+            self.slots.mark(&held, Phase::Lent);
+            self.freshen(held);
+        } else {
+            self.retire(held, Reason::Broken);
+        }
+    }
+
+    fn close_connection(&self, mut held: Held) {
+        if let Some(connection) = self.slots.connection_mut(&mut held).take()
+            && let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.manager.close(connection)))
+        {
+            tracing::warn!(pool = %self.config.name, panic = panic_message(&*panic), "closing a connection panicked");
+        }
+        self.vacate(held);
+        self.demand();
+    }
+
+    /// The slot has no connection any more and may get a new one.
+    pub(crate) fn vacate(&self, held: Held) {
+        {
+            let mut supply = self.supply.lock();
+            self.slots.mark(&held, Phase::Vacant);
+            supply.vacant.push(held);
+        }
+        self.notify_supply_changed();
+    }
+
+    /// Locks once, so that nobody who has just looked misses it.
+    fn notify_supply_changed(&self) {
+        drop(self.supply.lock());
+        self.supply_changed.notify_all();
+    }
+
+    /// Waits until `min_idle` connections have been opened.
+    pub(crate) fn wait_for_min_idle(&self) -> Result<(), AcquireError<M::Error>> {
+        let since = now();
+        let deadline = since + self.config.acquire_timeout;
+        let mut supply = self.supply.lock();
+        loop {
+            let state = self.slots.state();
+            if state.idle + state.lent >= self.config.min_idle {
+                return Ok(());
+            }
+            if let Some(source) = supply.last_failure.as_ref().filter(|_| supply.is_hopeless) {
+                let failure = Failure::Connect(Arc::clone(source));
+                drop(supply);
+                return Err(self.failed(failure, since));
+            }
+            if now() >= deadline {
+                drop(supply);
+                return Err(self.timed_out(now().saturating_duration_since(since)));
+            }
+            supply = self.supply_changed.wait_until(supply, Some(deadline));
+        }
+    }
+}
+
+/// The duration, less up to one `part`-th of it, at random: what begins together must not end together.
+fn shortened(duration: Duration, part: u32) -> Duration {
+    let most = duration / part;
+    // Each `RandomState` has keys of its own.
+    let share = RandomState::new().hash_one(0) as u32;
+    duration - Duration::from_secs_f64(most.as_secs_f64() * f64::from(share) / f64::from(u32::MAX))
+}
+
+/// The closure's answer, or `otherwise` if it panics.
+fn caught_or<T>(otherwise: T, closure: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(closure)).unwrap_or(otherwise)
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a value that is no text".to_owned())
+}

@@ -1,0 +1,429 @@
+//! Checkout and checkin: what a pool does a hundred million times a second.
+//!
+//! Everything else is in files of its own: waiting in [`acquire`](crate::acquire), opening in
+//! [`connector`](crate::connector), ages in [`upkeep`](crate::upkeep).
+
+use std::sync::atomic::{AtomicU64 as StdAtomicU64, Ordering as StdOrdering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use crossbeam::utils::CachePadded;
+
+use crate::config::{Config, Fairness};
+use crate::connector::{Job, Supply};
+use crate::error::{AcquireError, ConnectError};
+use crate::idle::IdleSet;
+use crate::reserve::Reserve;
+use crate::slot::{Held, NEVER, Phase, SlotTable};
+use crate::spin::Spin;
+use crate::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::sync::{Condvar, Mutex, now};
+use crate::timing::{self, Clocks, Start};
+use crate::upkeep::Plan;
+use crate::waiters::{CLOSED, LINE, NOTIFY, Waiters};
+use crate::workers::Workers;
+use crate::{Counters, Manager, State};
+
+/// Why a waiter will get no connection.
+#[derive(Debug)]
+pub(crate) enum Failure<E: std::error::Error + 'static> {
+    Closed,
+    Connect(Arc<ConnectError<E>>),
+}
+
+impl<E: std::error::Error + 'static> Clone for Failure<E> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Closed => Self::Closed,
+            Self::Connect(source) => Self::Connect(Arc::clone(source)),
+        }
+    }
+}
+
+/// Why a connection is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    Broken,
+    IdleTimeout,
+    Lifetime,
+    PoolClosed,
+}
+
+/// How often the rare things have happened.
+#[derive(Default)]
+pub(crate) struct Tallies {
+    pub(crate) waits: StdAtomicU64,
+    pub(crate) handoffs: StdAtomicU64,
+    pub(crate) failures: StdAtomicU64,
+    pub(crate) connects: StdAtomicU64,
+    pub(crate) connect_failures: StdAtomicU64,
+    broken: StdAtomicU64,
+    idle_timeouts: StdAtomicU64,
+    lifetime_ends: StdAtomicU64,
+}
+
+/// Adds one to a number that is only ever read for show.
+pub(crate) fn tally(number: &StdAtomicU64) {
+    number.fetch_add(1, StdOrdering::Relaxed);
+}
+
+/// A pool without its handles. Threads and owned guards keep it; the handles ([`Pool`](crate::Pool)) decide its life.
+pub(crate) struct Core<M: Manager, I> {
+    pub(crate) manager: M,
+    pub(crate) slots: SlotTable<M::Connection>,
+    pub(crate) idle: I,
+    pub(crate) waiters: Waiters<Failure<M::Error>>,
+    /// Milliseconds since `started`, as of the upkeep thread's last beat.
+    pub(crate) tick: CachePadded<AtomicU64>,
+    /// `validate_after_idle` in ticks.
+    validate_after: u64,
+    fairness: Fairness,
+
+    pub(crate) reserve: Reserve,
+    pub(crate) spin: Spin,
+    pub(crate) config: Config,
+    pub(crate) started: Instant,
+    pub(crate) supply: Mutex<Supply<M::Error>>,
+    /// A connection was opened, failed to open, or a slot became vacant. With `supply`'s lock.
+    pub(crate) supply_changed: Condvar,
+    pub(crate) workers: Arc<Workers<Job>>,
+    pub(crate) plan: Plan,
+    pub(crate) tallies: Tallies,
+    pub(crate) clocks: Clocks,
+    me: Weak<Self>,
+}
+
+impl<M: Manager, I: IdleSet> Core<M, I> {
+    pub(crate) fn new(config: Config, manager: M) -> Arc<Self> {
+        Arc::new_cyclic(|me| {
+            let (slots, rights) = SlotTable::new(config.max_size);
+            Self {
+                manager,
+                slots,
+                idle: I::with_capacity(config.max_size),
+                waiters: Waiters::new(config.fairness == Fairness::Strict),
+                tick: CachePadded::new(AtomicU64::new(0)),
+                validate_after: config.validate_after_idle.map_or(NEVER, ticks),
+                fairness: config.fairness,
+                reserve: Reserve::new(),
+                spin: Spin::new(),
+                started: now(),
+                supply: Mutex::new(Supply::new(rights)),
+                supply_changed: Condvar::default(),
+                workers: Arc::new(Workers::new(&config.name)),
+                plan: Plan::new(),
+                tallies: Tallies::default(),
+                clocks: Clocks::default(),
+                me: Weak::clone(me),
+                config,
+            }
+        })
+    }
+
+    /// An idle connection that may be lent, if there is one for newcomers.
+    #[inline]
+    pub(crate) fn checkout(&self) -> Option<Held> {
+        if self.waiters.attention_hint() & (CLOSED | LINE) != 0 {
+            return None;
+        }
+        let start = Start::now();
+        let held = self.idle.take(&self.slots)?;
+        let held = self.inspect(held)?;
+        self.clocks.book(timing::Phase::Checkout, start);
+        Some(held)
+    }
+
+    /// The same, if the connection may be lent; else the next one that may.
+    #[inline]
+    pub(crate) fn inspect(&self, held: Held) -> Option<Held> {
+        let slot = self.slots.slot(&held);
+        if self.tick.load(Ordering::Relaxed) >= slot.due_at.load(Ordering::Relaxed) {
+            return self.inspect_closely(held);
+        }
+        let mut rescue = Rescue { core: self, held: Some(held) };
+        if rescue.connection().is_some_and(|connection| self.manager.looks_alive(connection)) {
+            let held = rescue.disarm();
+            self.slots.slot(&held).count_loan();
+            return Some(held);
+        }
+        self.retire(rescue.disarm(), Reason::Broken);
+        self.look()
+    }
+
+    /// Something is due: the connection's life is over, or it must be validated first.
+    #[cold]
+    fn inspect_closely(&self, held: Held) -> Option<Held> {
+        let slot = self.slots.slot(&held);
+        if self.tick.load(Ordering::Relaxed) >= slot.expires_at.load(Ordering::Relaxed) {
+            self.retire(held, Reason::Lifetime);
+        } else {
+            self.slots.mark(&held, Phase::Checking);
+            self.submit(Job::Validate(held));
+        }
+        self.look()
+    }
+
+    /// Any idle connection that may be lent, for somebody who is already in line or has no reason to be.
+    #[cold]
+    pub(crate) fn look(&self) -> Option<Held> {
+        self.take_idle().and_then(|held| self.inspect(held))
+    }
+
+    fn take_idle(&self) -> Option<Held> {
+        self.idle.take(&self.slots).or_else(|| self.reserve.draw(&self.slots))
+    }
+
+    /// A connection comes back. `broken`: its holder knows that it is, or panicked.
+    #[inline]
+    pub(crate) fn checkin(&self, held: Held, broken: bool) {
+        let start = Start::now();
+        let mut rescue = Rescue { core: self, held: Some(held) };
+        let Some(connection) = rescue.connection() else { return };
+        if broken || self.manager.has_broken(connection) {
+            // What remains to be done is what a rescue does.
+            return;
+        }
+        let dirty = self.manager.is_dirty(connection);
+        let held = rescue.disarm();
+        if dirty {
+            self.slots.mark(&held, Phase::Checking);
+            self.submit(Job::Reset(held));
+        } else {
+            self.freshen(held);
+        }
+        self.clocks.book(timing::Phase::Checkin, start);
+    }
+
+    /// A sound connection becomes idle, from now on, unless its life is over.
+    #[inline]
+    pub(crate) fn freshen(&self, held: Held) {
+        let slot = self.slots.slot(&held);
+        let tick = self.tick.load(Ordering::Relaxed);
+        let expires_at = slot.expires_at.load(Ordering::Relaxed);
+        if tick >= expires_at {
+            return self.retire(held, Reason::Lifetime);
+        }
+        slot.idle_since.store(tick, Ordering::Relaxed);
+        slot.due_at.store(expires_at.min(tick.saturating_add(self.validate_after)), Ordering::Relaxed);
+        self.make_idle(held);
+    }
+
+    /// A connection becomes idle, or goes to whoever has waited too long for it.
+    #[inline]
+    pub(crate) fn make_idle(&self, held: Held) {
+        if self.waiters.attention_hint() != 0 {
+            return self.make_idle_with_waiters(held);
+        }
+        self.idle.give(&self.slots, held);
+        if self.waiters.attention() != 0 {
+            self.attend();
+        }
+    }
+
+    #[cold]
+    fn make_idle_with_waiters(&self, held: Held) {
+        if self.waiters.attention_hint() & CLOSED != 0 {
+            return self.retire(held, Reason::PoolClosed);
+        }
+        let mut attendant = self.waiters.look_after();
+        let held = match attendant.first_waited(now) {
+            Some(waited) if self.is_overdue(waited) => match attendant.hand_over(held) {
+                Ok(alarm) => {
+                    drop(attendant);
+                    tally(&self.tallies.handoffs);
+                    if let Some(alarm) = alarm {
+                        alarm.ring();
+                    }
+                    return;
+                }
+                Err(held) => held,
+            },
+            _ => held,
+        };
+        drop(attendant);
+        self.idle.give(&self.slots, held);
+        if self.waiters.attention() != 0 {
+            self.attend();
+        }
+    }
+
+    /// Looks after the line, or after the end of a closed pool. The duty of whoever made a connection idle or ended a
+    /// wake.
+    #[cold]
+    pub(crate) fn attend(&self) {
+        loop {
+            let attention = self.waiters.attention();
+            if attention & CLOSED != 0 {
+                return self.drain();
+            }
+            if attention & NOTIFY == 0 {
+                return;
+            }
+            let mut attendant = self.waiters.look_after();
+            let Some(waited) = attendant.first_waited(now) else { return };
+            // Whoever ends a wake has raised NOTIFY before this fence and looks for idle connections after it; a checkin
+            // that did not see NOTIFY made its connection idle before. Model-checked: `a_passed_wake_is_not_lost`.
+            fence(Ordering::SeqCst);
+            let alarm = if self.is_overdue(waited) {
+                let Some(held) = self.take_idle() else { return };
+                match attendant.hand_over(held) {
+                    Ok(alarm) => {
+                        tally(&self.tallies.handoffs);
+                        alarm
+                    }
+                    Err(_) => unreachable!("the line is locked and somebody sleeps in it"),
+                }
+            } else if self.idle.has_idle(&self.slots) || !self.reserve.is_empty() {
+                attendant.wake_first()
+            } else {
+                return;
+            };
+            drop(attendant);
+            if let Some(alarm) = alarm {
+                alarm.ring();
+            }
+            // A wake is passed on by the woken; a hand-over is not.
+            if !self.is_overdue(waited) {
+                return;
+            }
+        }
+    }
+
+    fn is_overdue(&self, waited: Duration) -> bool {
+        match self.fairness {
+            Fairness::Strict => true,
+            Fairness::Bounded(bound) => waited >= bound,
+            Fairness::Free => false,
+        }
+    }
+
+    /// Ends a connection. Closing it may block, so a worker does it; the slot is vacant when that is done.
+    #[cold]
+    pub(crate) fn retire(&self, held: Held, reason: Reason) {
+        match reason {
+            Reason::Broken => tally(&self.tallies.broken),
+            Reason::IdleTimeout => tally(&self.tallies.idle_timeouts),
+            Reason::Lifetime => tally(&self.tallies.lifetime_ends),
+            Reason::PoolClosed => {}
+        }
+        tracing::debug!(pool = %self.config.name, slot = held.index(), ?reason, "closing a connection");
+        self.slots.mark(&held, Phase::Closing);
+        self.submit(Job::Close(held));
+    }
+
+    /// Retires everything that is idle in a closed pool.
+    pub(crate) fn drain(&self) {
+        let mut rest = Vec::new();
+        self.idle.sweep(&self.slots, &mut |_| true, &mut rest);
+        self.reserve.sweep(&self.slots, &mut |_| true, &mut rest);
+        for held in rest {
+            self.retire(held, Reason::PoolClosed);
+        }
+    }
+
+    /// Gives a job to the workers; when they have been stopped, does it here.
+    pub(crate) fn submit(&self, job: Job) {
+        let run = || {
+            // Somebody borrows us, so the last reference is not gone. If it is going (a guard that is dropped after its
+            // pool), the workers have been stopped and this is not called.
+            let core = self.me.upgrade();
+            move |job| {
+                if let Some(core) = &core {
+                    core.run(job);
+                }
+            }
+        };
+        if let Err(job) = self.workers.submit(job, run) {
+            self.run(job);
+        }
+    }
+
+    /// Milliseconds since the start, by the clock.
+    pub(crate) fn ticks_now(&self) -> u64 {
+        ticks(now().saturating_duration_since(self.started))
+    }
+
+    pub(crate) fn state(&self) -> State {
+        State { waiters: self.waiters.count(), ..self.slots.state() }
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        let get = |number: &StdAtomicU64| number.load(StdOrdering::Relaxed);
+        let tallies = &self.tallies;
+        Counters {
+            checkouts: self.slots.loans(),
+            waits: get(&tallies.waits),
+            handoffs: get(&tallies.handoffs),
+            failures: get(&tallies.failures),
+            connects: get(&tallies.connects),
+            connect_failures: get(&tallies.connect_failures),
+            broken: get(&tallies.broken),
+            idle_timeouts: get(&tallies.idle_timeouts),
+            lifetime_ends: get(&tallies.lifetime_ends),
+        }
+    }
+
+    /// The answer to a waiter for whom no connection will come.
+    pub(crate) fn failed(&self, failure: Failure<M::Error>, since: Instant) -> AcquireError<M::Error> {
+        tally(&self.tallies.failures);
+        match failure {
+            Failure::Closed => AcquireError::Closed,
+            Failure::Connect(source) => {
+                AcquireError::ConnectFailed { waited: since.elapsed(), state: self.state(), source }
+            }
+        }
+    }
+
+    /// The answer to a waiter whose time is up.
+    #[cold]
+    pub(crate) fn timed_out(&self, waited: Duration) -> AcquireError<M::Error> {
+        tally(&self.tallies.failures);
+        if self.waiters.attention_hint() & CLOSED != 0 {
+            return AcquireError::Closed;
+        }
+        let state = self.state();
+        let supply = self.supply.lock();
+        match supply.last_failure() {
+            Some(source) if state.size < state.max_size || state.connecting > 0 => {
+                AcquireError::ConnectFailed { waited, state, source: Arc::clone(source) }
+            }
+            _ if state.lent == state.max_size || state.lent + state.idle == state.max_size => {
+                AcquireError::Exhausted { waited, state }
+            }
+            _ => AcquireError::TimedOut { waited, state },
+        }
+    }
+}
+
+/// A duration in ticks, never zero unless the duration is.
+pub(crate) fn ticks(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(NEVER)
+}
+
+/// Holds a right while the manager's code runs. If that code panics, or the right is simply left here, the connection is
+/// retired: nobody knows what state it is in.
+struct Rescue<'a, M: Manager, I: IdleSet> {
+    core: &'a Core<M, I>,
+    held: Option<Held>,
+}
+
+impl<M: Manager, I: IdleSet> Rescue<'_, M, I> {
+    #[inline]
+    fn connection(&mut self) -> Option<&mut M::Connection> {
+        self.core.slots.connection_mut(self.held.as_mut()?).as_mut()
+    }
+
+    #[inline]
+    fn disarm(mut self) -> Held {
+        self.held.take().expect("a rescue is disarmed once")
+    }
+}
+
+impl<M: Manager, I: IdleSet> Drop for Rescue<'_, M, I> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.core.retire(held, Reason::Broken);
+        }
+    }
+}

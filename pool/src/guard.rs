@@ -1,0 +1,165 @@
+//! Lent connections. Dropping a guard is the checkin.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use crate::Manager;
+use crate::core::Core;
+use crate::idle::IdleSet;
+use crate::slot::{Held, Phase};
+
+const HAS_CONNECTION: &str = "a lent slot has a connection";
+
+/// What both guards do. The state of a loan, without the way to its pool.
+struct Loan {
+    held: Option<Held>,
+    is_broken: bool,
+    /// Whether this thread was panicking already when the loan began.
+    began_in_panic: bool,
+}
+
+impl Loan {
+    #[inline]
+    fn new(held: Held) -> Self {
+        Self { held: Some(held), is_broken: false, began_in_panic: std::thread::panicking() }
+    }
+
+    #[inline]
+    fn connection<'a, M: Manager, I>(&'a self, core: &'a Core<M, I>) -> &'a M::Connection {
+        let held = self.held.as_ref().expect(HAS_CONNECTION);
+        core.slots.connection(held).expect(HAS_CONNECTION)
+    }
+
+    #[inline]
+    fn connection_mut<'a, M: Manager, I>(&'a mut self, core: &'a Core<M, I>) -> &'a mut M::Connection {
+        let held = self.held.as_mut().expect(HAS_CONNECTION);
+        core.slots.connection_mut(held).as_mut().expect(HAS_CONNECTION)
+    }
+
+    #[inline]
+    fn end<M: Manager, I: IdleSet>(&mut self, core: &Core<M, I>) {
+        if let Some(held) = self.held.take() {
+            // A holder that panics may have left the connection in the middle of something.
+            let panicked = std::thread::panicking() && !self.began_in_panic;
+            core.checkin(held, self.is_broken || panicked);
+        }
+    }
+
+    fn run<M: Manager, I: IdleSet, T>(
+        &mut self,
+        core: &Core<M, I>,
+        work: impl FnOnce(&mut M::Connection) -> Result<T, M::Error>,
+    ) -> Result<T, M::Error> {
+        let result = work(self.connection_mut(core));
+        if let Err(error) = &result {
+            self.is_broken |= core.manager.is_fatal(error);
+        }
+        result
+    }
+
+    fn detach<M: Manager, I: IdleSet>(&mut self, core: &Core<M, I>) -> M::Connection {
+        let mut held = self.held.take().expect(HAS_CONNECTION);
+        let connection = core.slots.connection_mut(&mut held).take().expect(HAS_CONNECTION);
+        core.slots.mark(&held, Phase::Closing);
+        core.vacate(held);
+        core.demand();
+        connection
+    }
+}
+
+macro_rules! guard_methods {
+    () => {
+        /// Runs `work` on the connection. If it fails with an error that leaves the connection unusable
+        /// ([`Manager::is_fatal`]), the connection will be closed instead of being lent again.
+        ///
+        /// Use this rather than the connection directly wherever its errors are not noticed otherwise: a timeout in
+        /// the middle of an answer, for one, can leave the rest of that answer for the next holder to read.
+        ///
+        /// # Errors
+        ///
+        /// Those of `work`.
+        pub fn run<T>(&mut self, work: impl FnOnce(&mut M::Connection) -> Result<T, M::Error>) -> Result<T, M::Error> {
+            self.loan.run(&self.core, work)
+        }
+
+        /// Says that the connection must not be lent again. It is closed when the guard is dropped.
+        pub fn mark_broken(&mut self) {
+            self.loan.is_broken = true;
+        }
+
+        /// Takes the connection out of the pool, which may open another one in its place.
+        pub fn detach(mut self) -> M::Connection {
+            self.loan.detach(&self.core)
+        }
+    };
+}
+
+macro_rules! guard_traits {
+    ([$($lifetime:lifetime)?], $guard:ident) => {
+        impl<M: Manager, I: IdleSet> Deref for $guard<$($lifetime,)? M, I> {
+            type Target = M::Connection;
+
+            #[inline]
+            fn deref(&self) -> &M::Connection {
+                self.loan.connection(&self.core)
+            }
+        }
+
+        impl<M: Manager, I: IdleSet> DerefMut for $guard<$($lifetime,)? M, I> {
+            #[inline]
+            fn deref_mut(&mut self) -> &mut M::Connection {
+                self.loan.connection_mut(&self.core)
+            }
+        }
+
+        impl<M: Manager, I: IdleSet> Drop for $guard<$($lifetime,)? M, I> {
+            #[inline]
+            fn drop(&mut self) {
+                self.loan.end(&self.core);
+            }
+        }
+
+        impl<M: Manager<Connection: fmt::Debug>, I: IdleSet> fmt::Debug for $guard<$($lifetime,)? M, I> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_tuple(stringify!($guard)).field(&**self).finish()
+            }
+        }
+    };
+}
+
+/// A lent connection that borrows its pool. Free of reference counts; this is the one to use where it fits.
+pub struct Guard<'p, M: Manager, I: IdleSet> {
+    core: &'p Core<M, I>,
+    loan: Loan,
+}
+
+impl<'p, M: Manager, I: IdleSet> Guard<'p, M, I> {
+    #[inline]
+    pub(crate) fn new(core: &'p Core<M, I>, held: Held) -> Self {
+        Self { core, loan: Loan::new(held) }
+    }
+
+    guard_methods!();
+}
+
+guard_traits!(['_], Guard);
+
+/// A lent connection that can go anywhere: into a task, a thread, a struct. It may outlive every handle of its pool.
+///
+/// Costs a reference count, which all threads write to: tens of nanoseconds when they do so at the same time.
+pub struct OwnedGuard<M: Manager, I: IdleSet> {
+    core: Arc<Core<M, I>>,
+    loan: Loan,
+}
+
+impl<M: Manager, I: IdleSet> OwnedGuard<M, I> {
+    #[inline]
+    pub(crate) fn new(core: Arc<Core<M, I>>, held: Held) -> Self {
+        Self { core, loan: Loan::new(held) }
+    }
+
+    guard_methods!();
+}
+
+guard_traits!([], OwnedGuard);

@@ -1,0 +1,230 @@
+//! The handle that programs hold.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::acquire::{Acquire, AcquireOwned};
+use crate::config::{Builder, Config};
+use crate::core::{Core, Failure};
+use crate::error::{AcquireError, BuildError, CloseError};
+use crate::guard::{Guard, OwnedGuard};
+use crate::idle::IdleSet;
+use crate::sync::now;
+use crate::waiters::CLOSED;
+use crate::{Counters, Manager, State, idle};
+
+/// A pool of connections. Cloning it gives another handle to the same pool.
+///
+/// `M` opens and checks the connections, `I` is how the idle ones are kept; the aliases [`SlotsPool`](crate::SlotsPool),
+/// [`LockFreePool`](crate::LockFreePool) and [`MutexPool`](crate::MutexPool) name the choices.
+///
+/// When the last handle is dropped, the pool closes: idle connections are closed by its worker threads, lent ones when
+/// their guards are dropped. Call [`close`](Self::close) first to wait for that.
+pub struct Pool<M: Manager, I: IdleSet = idle::Slots> {
+    core: Arc<Core<M, I>>,
+    handles: Arc<Handles<M, I>>,
+}
+
+/// What all handles share: its drop is the end of the last one.
+struct Handles<M: Manager, I: IdleSet> {
+    core: Arc<Core<M, I>>,
+}
+
+impl<M: Manager, I: IdleSet> Drop for Handles<M, I> {
+    fn drop(&mut self) {
+        self.core.begin_close();
+        self.core.plan.stop();
+        self.core.workers.stop();
+    }
+}
+
+impl<M: Manager, I: IdleSet> Clone for Pool<M, I> {
+    fn clone(&self) -> Self {
+        Self { core: Arc::clone(&self.core), handles: Arc::clone(&self.handles) }
+    }
+}
+
+impl<M: Manager, I: IdleSet> fmt::Debug for Pool<M, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("name", &self.core.config.name)
+            .field("kind", &I::NAME)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<M: Manager, I: IdleSet> Pool<M, I> {
+    /// Options for a new pool, at their defaults.
+    #[must_use]
+    pub fn builder() -> Builder<M, I> {
+        Builder::default()
+    }
+
+    pub(crate) fn start(config: Config, manager: M) -> Result<Self, BuildError<M::Error>> {
+        let core = Core::new(config, manager);
+        let pool = Self { handles: Arc::new(Handles { core: Arc::clone(&core) }), core };
+        pool.core.start_upkeep().map_err(BuildError::Thread)?;
+        pool.core.demand();
+        Ok(pool)
+    }
+
+    pub(crate) fn wait_for_min_idle(&self) -> Result<(), AcquireError<M::Error>> {
+        self.core.wait_for_min_idle()
+    }
+
+    /// Lends a connection, waiting for it up to `acquire_timeout`.
+    ///
+    /// The thread blocks. In async code use [`get_async`](Self::get_async).
+    ///
+    /// # Errors
+    ///
+    /// [`AcquireError`] says what was missing.
+    #[inline]
+    pub fn get(&self) -> Result<Guard<'_, M, I>, AcquireError<M::Error>> {
+        self.get_timeout(self.core.config.acquire_timeout)
+    }
+
+    /// Lends a connection, waiting for it up to `timeout`, whatever `acquire_timeout` is.
+    ///
+    /// # Errors
+    ///
+    /// [`AcquireError`] says what was missing.
+    #[inline]
+    pub fn get_timeout(&self, timeout: Duration) -> Result<Guard<'_, M, I>, AcquireError<M::Error>> {
+        let held = match self.core.checkout() {
+            Some(held) => held,
+            None => self.core.acquire_blocking(timeout)?,
+        };
+        Ok(Guard::new(&self.core, held))
+    }
+
+    /// Lends a connection if one is idle. Never waits and never connects.
+    ///
+    /// # Errors
+    ///
+    /// [`AcquireError`], with a wait of zero.
+    #[inline]
+    pub fn try_get(&self) -> Result<Guard<'_, M, I>, AcquireError<M::Error>> {
+        self.get_timeout(Duration::ZERO)
+    }
+
+    /// Lends a connection, awaiting it up to `acquire_timeout`. Works on any async runtime.
+    ///
+    /// # Errors
+    ///
+    /// The future's; [`AcquireError`] says what was missing.
+    #[inline]
+    pub fn get_async(&self) -> Acquire<'_, M, I> {
+        self.get_async_timeout(self.core.config.acquire_timeout)
+    }
+
+    /// Lends a connection, awaiting it up to `timeout`, whatever `acquire_timeout` is.
+    ///
+    /// # Errors
+    ///
+    /// The future's; [`AcquireError`] says what was missing.
+    #[inline]
+    pub fn get_async_timeout(&self, timeout: Duration) -> Acquire<'_, M, I> {
+        Acquire::new(&self.core, timeout)
+    }
+
+    /// Like [`get`](Self::get), with a guard that borrows nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`AcquireError`] says what was missing.
+    #[inline]
+    pub fn get_owned(&self) -> Result<OwnedGuard<M, I>, AcquireError<M::Error>> {
+        let held = match self.core.checkout() {
+            Some(held) => held,
+            None => self.core.acquire_blocking(self.core.config.acquire_timeout)?,
+        };
+        Ok(OwnedGuard::new(Arc::clone(&self.core), held))
+    }
+
+    /// Like [`get_async`](Self::get_async), with a future and a guard that borrow nothing.
+    ///
+    /// # Errors
+    ///
+    /// The future's; [`AcquireError`] says what was missing.
+    #[inline]
+    pub fn get_owned_async(&self) -> AcquireOwned<M, I> {
+        AcquireOwned::new(Arc::clone(&self.core), self.core.config.acquire_timeout)
+    }
+
+    /// The pool's counts at this moment.
+    pub fn state(&self) -> State {
+        self.core.state()
+    }
+
+    /// What the pool has done so far.
+    pub fn counters(&self) -> Counters {
+        self.core.counters()
+    }
+
+    /// Where the time of the acquires went so far.
+    #[cfg(feature = "timing")]
+    pub fn timing(&self) -> crate::Timing {
+        self.core.clocks.report(self.core.idle.lock_wait_ns())
+    }
+
+    /// The name of the idle set: `mutex`, `lock-free`, `slots` or `lockfree`.
+    pub fn kind(&self) -> &'static str {
+        I::NAME
+    }
+
+    /// The manager given to the builder.
+    pub fn manager(&self) -> &M {
+        &self.core.manager
+    }
+
+    /// Closes the pool for good: waiters fail, idle connections are closed, lent ones are closed as they come back.
+    /// Waits until all are closed, at most for `deadline`.
+    ///
+    /// May be called again to wait longer. Blocks the thread; in async code call it where blocking is allowed.
+    ///
+    /// # Errors
+    ///
+    /// [`CloseError`] when the time is up and connections are still out or still closing. The pool is closed all the
+    /// same.
+    pub fn close(&self, deadline: Duration) -> Result<(), CloseError> {
+        self.core.begin_close();
+        self.core.wait_until_empty(deadline)
+    }
+
+    /// Whether [`close`](Self::close) was called.
+    pub fn is_closed(&self) -> bool {
+        self.core.is_closed()
+    }
+}
+
+impl<M: Manager, I: IdleSet> Core<M, I> {
+    pub(crate) fn is_closed(&self) -> bool {
+        self.waiters.attention_hint() & CLOSED != 0
+    }
+
+    fn begin_close(&self) {
+        self.supply.lock().close();
+        self.waiters.fail_all(&Failure::Closed, true);
+        self.drain();
+    }
+
+    fn wait_until_empty(&self, deadline: Duration) -> Result<(), CloseError> {
+        let since: Instant = now();
+        let until = since + deadline;
+        let mut supply = self.supply.lock();
+        loop {
+            let state = self.state();
+            if state.size == 0 {
+                return Ok(());
+            }
+            let time = now();
+            if time >= until {
+                return Err(CloseError { waited: time.saturating_duration_since(since), state });
+            }
+            supply = self.supply_changed.wait_until(supply, Some(until));
+        }
+    }
+}

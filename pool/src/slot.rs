@@ -1,0 +1,210 @@
+//! One slot: the right to one connection, and the place where that connection stays.
+//!
+//! Connections never move. What moves is the right to a slot, a [`Held`], and there is exactly one per slot. Whoever has
+//! it owns the slot's connection; the type system does the accounting, and this file has the crate's only `unsafe`.
+//!
+//! # The state word
+//!
+//! Each slot has a word that says where its right is. Only the holder of the right writes it, with one exception: an
+//! [`Idle`](Phase::Idle) slot of the set without a queue has no holder, and whoever swings its word to
+//! [`Lent`](Phase::Lent) becomes the holder.
+//!
+//! | word | the right is with | next |
+//! |---|---|---|
+//! | `Vacant` | the supply | `Connecting` |
+//! | `Connecting` | a worker | `Lent` (in passing, then as a checkin), `Vacant` (connect failed) |
+//! | `Idle` | the idle set | `Lent`, `Reserved` |
+//! | `Reserved` | the reserve | `Lent`, `Closing` |
+//! | `Lent` | a guard | `Idle`, `Checking`, `Closing`, `Vacant` (detached) |
+//! | `Checking` | a worker | `Idle`, `Closing` |
+//! | `Closing` | a worker | `Vacant` |
+//!
+//! # Ages
+//!
+//! Times are ticks: milliseconds since the pool was built, as of the last beat of its upkeep thread. Reading the shared
+//! tick costs a nanosecond where a clock costs thirty. They are written by the holder alone and read by the upkeep
+//! thread as a hint, so `Relaxed` is enough.
+
+use crate::state::State;
+use crate::sync::UnsafeCell;
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// "Never" among ticks.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+/// Where a slot's right is; see the module's table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Phase {
+    Vacant = 0,
+    Connecting = 1,
+    Idle = 2,
+    Reserved = 3,
+    Lent = 4,
+    Checking = 5,
+    Closing = 6,
+}
+
+/// The right to one slot of one table. Not `Clone`: that there is one per slot is what makes the table sound.
+///
+/// Dropping it would leak the slot for good; every path hands it on.
+#[derive(Debug)]
+#[must_use = "a dropped right is a slot lost for good"]
+pub(crate) struct Held {
+    index: u32,
+}
+
+impl Held {
+    #[inline]
+    pub(crate) fn index(&self) -> usize {
+        self.index as usize
+    }
+}
+
+/// One slot. Two cache lines of its own, because the prefetcher of current processors fetches lines in pairs.
+#[repr(align(128))]
+pub(crate) struct Slot<C> {
+    word: AtomicU32,
+    /// When the holder must look closer before lending: the sooner of `expires_at` and the end of the validation window.
+    pub(crate) due_at: AtomicU64,
+    pub(crate) expires_at: AtomicU64,
+    pub(crate) idle_since: AtomicU64,
+    /// Loans so far, of all connections this slot has had.
+    pub(crate) loans: AtomicU64,
+    connection: UnsafeCell<Option<C>>,
+}
+
+/// All slots of a pool.
+pub(crate) struct SlotTable<C> {
+    slots: Box<[Slot<C>]>,
+}
+
+// SAFETY: a connection is reached only through the one `Held` of its slot, which is moved between threads by the idle
+// sets and by locks, with a release on one side and an acquire on the other. So a table shared between threads only ever
+// sends connections, which `C: Send` allows; no two threads have the same one.
+unsafe impl<C: Send> Sync for SlotTable<C> {}
+
+impl<C> SlotTable<C> {
+    /// A table of vacant slots and the rights to them, highest first, so that popping starts with slot 0.
+    pub(crate) fn new(max_size: usize) -> (Self, Vec<Held>) {
+        let slots = (0..max_size)
+            .map(|_| Slot {
+                word: AtomicU32::new(Phase::Vacant as u32),
+                due_at: AtomicU64::new(NEVER),
+                expires_at: AtomicU64::new(NEVER),
+                idle_since: AtomicU64::new(0),
+                loans: AtomicU64::new(0),
+                connection: UnsafeCell::new(None),
+            })
+            .collect();
+        let rights = (0..max_size as u32).rev().map(|index| Held { index }).collect();
+        (Self { slots }, rights)
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    #[inline]
+    pub(crate) fn slot(&self, held: &Held) -> &Slot<C> {
+        &self.slots[held.index()]
+    }
+
+    #[inline]
+    pub(crate) fn slot_at(&self, index: usize) -> &Slot<C> {
+        &self.slots[index]
+    }
+
+    /// The connection of the slot, if it has one.
+    #[inline]
+    pub(crate) fn connection<'a>(&'a self, held: &'a Held) -> Option<&'a C> {
+        let cell = self.slots[held.index()].connection.get();
+        // SAFETY: `held` is the only right to this slot and is borrowed, so nobody has a unique reference.
+        unsafe { (*cell).as_ref() }
+    }
+
+    /// The place of the slot's connection, to use, fill or empty.
+    #[inline]
+    pub(crate) fn connection_mut<'a>(&'a self, held: &'a mut Held) -> &'a mut Option<C> {
+        let cell = self.slots[held.index()].connection.get();
+        // SAFETY: `held` is the only right to this slot and is borrowed uniquely, so nobody else has any reference.
+        unsafe { &mut *cell }
+    }
+
+    /// Says where the right goes next. A note for [`SlotTable::state`]; it hands nothing over by itself.
+    #[inline]
+    pub(crate) fn mark(&self, held: &Held, phase: Phase) {
+        debug_assert_ne!(phase, Phase::Idle, "only `release` and the queues make a slot idle");
+        self.slots[held.index()].word.store(phase as u32, Ordering::Relaxed);
+    }
+
+    /// The same for a queue that takes the right itself.
+    #[inline]
+    pub(crate) fn mark_queued(&self, held: &Held) {
+        self.slots[held.index()].word.store(Phase::Idle as u32, Ordering::Relaxed);
+    }
+
+    /// Where the slot's right was a moment ago.
+    #[inline]
+    pub(crate) fn phase_is(&self, index: usize, phase: Phase) -> bool {
+        self.slots[index].word.load(Ordering::Relaxed) == phase as u32
+    }
+
+    /// Takes the right of an idle slot that has no holder; `None` when it is not idle (any more).
+    ///
+    /// Together with [`release`](Self::release) this is all the synchronisation that the set without a queue has.
+    #[inline]
+    pub(crate) fn claim(&self, index: usize) -> Option<Held> {
+        let word = &self.slots[index].word;
+        // Acquire pairs with the release in `release`: what the last holder did to the connection is seen here.
+        // Model-checked: `a_slot_has_one_holder`.
+        word.compare_exchange(Phase::Idle as u32, Phase::Lent as u32, Ordering::Acquire, Ordering::Relaxed)
+            .ok()
+            .map(|_| Held { index: index as u32 })
+    }
+
+    /// Gives up the right: the slot is idle and has no holder until somebody [`claim`](Self::claim)s it.
+    ///
+    /// A full barrier: what is loaded after it is not older than the moment the slot became idle. A checkin looks for
+    /// waiters next, and a waiter looks for idle slots after it has registered, so one of the two sees the other.
+    #[inline]
+    pub(crate) fn release(&self, held: Held) {
+        // The swap is the barrier (on x86 it costs 2 ns less than a store and a fence).
+        self.slots[held.index()].word.swap(Phase::Idle as u32, Ordering::SeqCst);
+        // loom treats SeqCst accesses as AcqRel, so there the barrier has to be spelled out.
+        #[cfg(loom)]
+        crate::sync::atomic::fence(Ordering::SeqCst);
+    }
+
+    /// Counts the slots by phase, one load each. Not a moment's truth, but every slot is counted once.
+    pub(crate) fn state(&self) -> State {
+        let mut state = State { max_size: self.len(), ..State::default() };
+        for slot in &self.slots {
+            let word = slot.word.load(Ordering::Relaxed);
+            match word {
+                _ if word == Phase::Connecting as u32 => state.connecting += 1,
+                _ if word == Phase::Idle as u32 || word == Phase::Reserved as u32 => state.idle += 1,
+                _ if word == Phase::Lent as u32 => state.lent += 1,
+                _ if word == Phase::Checking as u32 => state.checking += 1,
+                _ if word == Phase::Closing as u32 => state.closing += 1,
+                _ => continue,
+            }
+            state.size += 1;
+        }
+        state
+    }
+
+    /// Loans of all slots together.
+    pub(crate) fn loans(&self) -> u64 {
+        self.slots.iter().map(|slot| slot.loans.load(Ordering::Relaxed)).sum()
+    }
+}
+
+impl<C> Slot<C> {
+    /// Counts a loan. The holder alone writes it, so no read-modify-write is needed.
+    #[inline]
+    pub(crate) fn count_loan(&self) {
+        self.loans.store(self.loans.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+}
