@@ -166,7 +166,9 @@ const OF_A: &str = "SELECT SLEEP(0.8), 'of A'";
 
 /// A asks something that takes longer than the read timeout, ignores the error and returns the connection. Then B asks.
 fn late_reply<I: IdleSet>(database: &Database, a: impl FnOnce(&Pool<MysqlManager, I>)) {
-    let pool = pool::<I>(database.builder().read_timeout(Some(READ_TIMEOUT)));
+    // No reset, which would often find out, too.
+    let manager = MysqlManager::new(database.builder().read_timeout(Some(READ_TIMEOUT)));
+    let pool = builder::<I>().build(manager.reset_policy(ResetPolicy::Never)).unwrap();
     let id_of_a = pool.get().unwrap().connection_id();
     a(&pool);
 
