@@ -59,6 +59,7 @@ trap 'exit 143' TERM
 
 # Starts a command in a session of its own, with no open files but its standard ones. Sets STARTED to its process id.
 # Inherited files matter: a daemon that keeps a pipe of ours open lets whoever reads from it wait for ever.
+STARTED=''
 start_alone() {
   (
     trap - EXIT INT TERM HUP
