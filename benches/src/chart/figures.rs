@@ -369,13 +369,13 @@ fn connect(records: &[Record]) -> Result<Option<String>, Failure> {
             let own = data.filter(|record| record.contender == way.id());
             let median = |metric| own.spread(metric).map_or(0.0, |spread| spread.median);
             let lengths = vec![median(CONNECT_NS), median(CLOSE_NS), median(PING_NS)];
-            let total: f64 = lengths.iter().sum();
-            let whole = own.spread(if way.is_ping() { PING_NS } else { CONNECT_NS })?;
-            let note = format!("{} ({} to {})", time(total), time(whole.low), time(whole.high));
+            let Spread { low, median, high, .. } = own.spread(if way.is_ping() { PING_NS } else { CONNECT_NS })?;
+            let verb = if way.is_ping() { "" } else { "open " };
+            let note = format!("{verb}{} ({} to {})", time(median), time(low), time(high));
             Some(Bar { label: way.label().to_owned(), is_ours: false, parts: lengths, note })
         })
         .collect();
-    let heading = data.heading("What a connection costs", &["one thread; medians; in brackets p10 to p90 of opening or of the ping"]);
+    let heading = data.heading("What a connection costs", &["one thread; medians; numbers: opening or the ping alone, in brackets p10 to p90"]);
     let panel = stack::Panel { heading: "open, then close".to_owned(), bars };
     stack(&heading, &parts, &[panel], time).map(Some)
 }

@@ -36,7 +36,7 @@ pub struct Panel {
 }
 
 /// The width of the column with the names.
-const NAMES: i32 = 150;
+const NAMES: i32 = 206;
 /// The room for the notes.
 const NOTES: i32 = 190;
 /// The height of a bar and its surroundings.
@@ -77,7 +77,8 @@ fn draw_panel(canvas: &Canvas<'_>, parts: &[Part], panel: &Panel, top: i32, unit
     for tick in scale.ticks(8) {
         let x = scale.at(tick);
         canvas.line(&[(x, rows), (x, bottom)], GRID, 1)?;
-        canvas.text(x, bottom + 12, SMALL, Anchor::Middle, GREY, &unit(tick))?;
+        let label = if tick == 0.0 { "0".to_owned() } else { unit(tick) };
+        canvas.text(x, bottom + 12, SMALL, Anchor::Middle, GREY, &label)?;
     }
     for (row, bar) in (0..).zip(&panel.bars) {
         let y = rows + ROW * row + ROW / 2;
