@@ -45,9 +45,9 @@ fn main() -> ExitCode {
 fn block(suite: &mut Suite, mut cells: Vec<Cell>, hold: Hold) -> Result<(), Failure> {
     cells.retain(|cell| suite.wants(cell));
     let profile = suite.profile();
-    // A thousandth of the acquires of a slow hold must still be a few.
-    let is_slow = hold.micros() >= 200;
-    let time = Duration::from_millis(if is_slow { profile.pick(5, 150, 500, 3_000) } else { profile.pick(5, 80, 200, 1_000) });
+    // Long enough that the kernel gives each of the threads its turn many times, and that a thousandth of the acquires of
+    // the slowest hold are still a few.
+    let time = Duration::from_millis(profile.pick(5, 150, 400, 3_000));
     let rounds = profile.pick(1, 1, 3, 5);
     let observations = in_rounds(&cells, rounds, |cell| {
         let entrant = cell.entrant().ok_or_else(|| Failure::new("a cell without a contender"))?;
