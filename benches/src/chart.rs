@@ -221,7 +221,13 @@ impl Scale {
                 .filter(|tick| (self.low..=self.high).contains(tick))
                 .collect()
         };
-        let choices = [decades(&[1.0, 2.0, 5.0], 1), decades(&[1.0, 3.0], 1), decades(&[1.0], 1), decades(&[1.0], 2), decades(&[1.0], 3)];
+        let choices = [
+            decades(&[1.0, 2.0, 5.0], 1),
+            decades(&[1.0, 3.0], 1),
+            decades(&[1.0], 1),
+            decades(&[1.0], 2),
+            decades(&[1.0], 3),
+        ];
         let fits = choices.iter().find(|ticks| ticks.len() <= most).or(choices.last());
         fits.cloned().unwrap_or_default()
     }

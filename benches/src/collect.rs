@@ -133,7 +133,12 @@ pub fn criterion_folder() -> PathBuf {
 /// # Errors
 ///
 /// When the file is not what criterion 0.8 writes.
-pub fn take_criterion_samples(folder: &Path, group: &str, function: &str, value: &str) -> Result<Option<Vec<f64>>, Failure> {
+pub fn take_criterion_samples(
+    folder: &Path,
+    group: &str,
+    function: &str,
+    value: &str,
+) -> Result<Option<Vec<f64>>, Failure> {
     let path = folder.join(group).join(function).join(value).join("new/sample.json");
     let Ok(text) = fs::read_to_string(&path) else { return Ok(None) };
     let sample: CriterionSample = serde_json::from_str(&text).map_err(|error| Failure::of(path.display(), error))?;

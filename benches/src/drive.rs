@@ -91,7 +91,10 @@ pub fn run<R, C: Contender<R>, W: Work<R>>(
     })?;
     let ops: u64 = spans.iter().map(|(span, _)| span.ops).sum();
     if ops != quota.total() {
-        return Err(Failure::new(format!("{} operations were to be done, but {ops} reported themselves", quota.total())));
+        return Err(Failure::new(format!(
+            "{} operations were to be done, but {ops} reported themselves",
+            quota.total()
+        )));
     }
     Ok(Sample { elapsed: elapsed(spans.iter().map(|(span, _)| *span)), ops })
 }

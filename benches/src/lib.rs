@@ -19,6 +19,7 @@ pub mod record;
 pub mod report;
 pub mod stamp;
 pub mod suite;
+pub mod tasks;
 pub mod units;
 pub mod ways;
 pub mod workload;

@@ -86,12 +86,15 @@ pub fn stub_block<W: Work<StubConnection>>(
             let unit = work.batch() * *threads as u64;
             group.throughput(Throughput::Elements(unit));
             let id = BenchmarkId::new(contender, &value);
-            let done = enter(*entrant, &stub, &gauge, *size, Cycles { group: &mut group, id, cell, work, share, unit })?;
+            let done =
+                enter(*entrant, &stub, &gauge, *size, Cycles { group: &mut group, id, cell, work, share, unit })?;
             group.finish();
             expect_limit(*entrant, &gauge, *threads, *size)?;
             if stub.uses() != done {
                 let uses = stub.uses();
-                return Err(Failure::new(format!("{done} operations used connections only {uses} times")).during(cell.name()));
+                return Err(
+                    Failure::new(format!("{done} operations used connections only {uses} times")).during(cell.name())
+                );
             }
             ops[turn] += done;
             if let Some(new) = take_criterion_samples(&criterion_folder(), &group_name, contender, &value)? {

@@ -11,6 +11,7 @@ use crate::record::{
     CLOSE_NS, CONNECT_NS, MAX, Metric, NS_PER_OP, OPS_PER_S, P50, P99, P999, PARTS, PING_NS, Record, Spread,
     THREAD_NS_PER_OP, UNFAIRNESS, WALL_MS,
 };
+use crate::tasks::TaskHold;
 use crate::units::{count, digits, grouped, time, times};
 use crate::ways::Way;
 use crate::workload::{HOLDS, SEED_ROWS};
@@ -114,6 +115,7 @@ pub fn pieces(records: &[Record], figures: &[Figure]) -> Vec<Piece> {
         ("table-saturation", saturation(records)),
         ("table-latency", latency(records)),
         ("table-fairness", fairness(records)),
+        ("table-tasks", tasks(records)),
         ("table-split", split(records)),
         ("table-ablation", ablation(records)),
         ("table-connect", connect(records)),
@@ -218,7 +220,10 @@ fn gain(records: &[Record]) -> Option<String> {
             let data = data.filter(|record| record.flush == flush && record.rows == count);
             for entrant in [Entrant::Mutex, Entrant::LockFree, Entrant::Slots, Entrant::PerThread] {
                 let median = |entrant: Entrant, threads: usize| {
-                    data.by(entrant).filter(|record| record.threads == threads).spread(WALL_MS).map(|spread| spread.median)
+                    data.by(entrant)
+                        .filter(|record| record.threads == threads)
+                        .spread(WALL_MS)
+                        .map(|spread| spread.median)
                 };
                 let fields: Vec<Option<f64>> = threads
                     .iter()
@@ -240,7 +245,8 @@ fn gain(records: &[Record]) -> Option<String> {
 }
 
 fn selects(records: &[Record], backend: &str) -> Option<String> {
-    let data = Data::of(records, "seed").filter(|record| record.workload == "point select" && record.backend == backend);
+    let data =
+        Data::of(records, "seed").filter(|record| record.workload == "point select" && record.backend == backend);
     by_threads(&data, OPS_PER_S, count)
 }
 
@@ -257,7 +263,12 @@ fn checkout(records: &[Record]) -> Option<String> {
         .into_iter()
         .filter_map(|entrant| {
             let Spread { low, median, high, .. } = data.by(entrant).spread(NS_PER_OP)?;
-            Some(vec![label(entrant), digits(median), format!("{} to {}", digits(low), digits(high)), times(median / ours)])
+            Some(vec![
+                label(entrant),
+                digits(median),
+                format!("{} to {}", digits(low), digits(high)),
+                times(median / ours),
+            ])
         })
         .collect();
     table(&["contender", "ns per cycle", "p10 to p90", "against slots"].map(str::to_owned), &rows)
@@ -272,8 +283,9 @@ fn by_hold(data: &Data<'_>, value: impl Fn(&Data<'_>) -> Option<String>) -> Opti
     let mut text = String::new();
     for (threads, size) in data.loads() {
         let data = data.filter(|record| record.threads == threads && record.size == size);
-        let headings: Vec<String> =
-            std::iter::once(format!("{threads} threads on {size}")).chain(HOLDS.iter().map(|hold| hold.label())).collect();
+        let headings: Vec<String> = std::iter::once(format!("{threads} threads on {size}"))
+            .chain(HOLDS.iter().map(|hold| hold.label()))
+            .collect();
         let row = |entrant: Entrant| {
             let own = data.by(entrant);
             let fields = HOLDS.iter().map(|hold| {
@@ -305,6 +317,27 @@ fn fairness(records: &[Record]) -> Option<String> {
     by_hold(&Data::of(records, "latency"), |cell| cell.spread(UNFAIRNESS).map(|spread| times(spread.median)))
 }
 
+fn tasks(records: &[Record]) -> Option<String> {
+    let data = Data::of(records, "tasks");
+    let columns: Vec<(usize, usize, TaskHold)> = data
+        .loads()
+        .into_iter()
+        .flat_map(|(tasks, size)| TaskHold::ALL.into_iter().map(move |hold| (tasks, size, hold)))
+        .collect();
+    let headings: Vec<String> = std::iter::once("tasks on connections".to_owned())
+        .chain(columns.iter().map(|(tasks, size, hold)| format!("{tasks} on {size}, {}", hold.label())))
+        .collect();
+    let row = |entrant: Entrant| {
+        let own = data.by(entrant);
+        let fields = columns.iter().map(|(tasks, size, hold)| {
+            let cell = own.filter(|r| r.threads == *tasks && r.size == *size && r.workload == hold.label());
+            field(cell.spread(OPS_PER_S), count)
+        });
+        std::iter::once(label(entrant)).chain(fields).collect()
+    };
+    table(&headings, &data.entrants().into_iter().map(row).collect::<Vec<_>>())
+}
+
 /// Rows of both split tables: commits, threads, contender.
 fn split_rows(data: &Data<'_>, fields: impl Fn(&Data<'_>, &Data<'_>) -> Vec<String>) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
@@ -328,7 +361,18 @@ fn split(records: &[Record]) -> Option<String> {
         let lock = if total > 0.0 { format!("{} %", digits(100.0 * parts[1] / total)) } else { "–".to_owned() };
         parts.into_iter().map(time).chain([time(total), lock]).collect()
     });
-    let headings = ["commits, threads", "contender", "connect", "blocked on the lock", "wait for a connection", "rest of the acquire", "the insert", "give back or close", "sum", "lock's share"];
+    let headings = [
+        "commits, threads",
+        "contender",
+        "connect",
+        "blocked on the lock",
+        "wait for a connection",
+        "rest of the acquire",
+        "the insert",
+        "give back or close",
+        "sum",
+        "lock's share",
+    ];
     table(&headings.map(str::to_owned), &rows)
 }
 
@@ -337,13 +381,12 @@ fn ablation(records: &[Record]) -> Option<String> {
     let rows = split_rows(&data, |block, own| {
         let Some(spread) = own.spread(THREAD_NS_PER_OP) else { return vec!["–".to_owned(); 3] };
         let mutex = block.by(Entrant::Mutex).spread(THREAD_NS_PER_OP).map(|spread| spread.median);
-        let change = mutex.map_or_else(
-            || "–".to_owned(),
-            |mutex| format!("{:+.1} %", 100.0 * (spread.median - mutex) / mutex),
-        );
+        let change =
+            mutex.map_or_else(|| "–".to_owned(), |mutex| format!("{:+.1} %", 100.0 * (spread.median - mutex) / mutex));
         vec![time(spread.median), format!("{} to {}", time(spread.low), time(spread.high)), change]
     });
-    let headings = ["commits, threads", "contender", "time of an insert on its thread", "p10 to p90", "against the mutex pool"];
+    let headings =
+        ["commits, threads", "contender", "time of an insert on its thread", "p10 to p90", "against the mutex pool"];
     table(&headings.map(str::to_owned), &rows)
 }
 
@@ -355,7 +398,12 @@ fn connect(records: &[Record]) -> Option<String> {
             let own = data.filter(|record| record.contender == way.id());
             let whole = own.spread(if way.is_ping() { PING_NS } else { CONNECT_NS })?;
             let close = field(own.spread(CLOSE_NS), time);
-            Some(vec![way.label().to_owned(), time(whole.median), format!("{} to {}", time(whole.low), time(whole.high)), close])
+            Some(vec![
+                way.label().to_owned(),
+                time(whole.median),
+                format!("{} to {}", time(whole.low), time(whole.high)),
+                close,
+            ])
         })
         .collect();
     table(&["way", "open (or ping)", "p10 to p90", "close"].map(str::to_owned), &rows)
@@ -387,7 +435,8 @@ mod tests {
 
     #[test]
     fn a_marker_nobody_fills_is_named() {
-        let report = "<!-- BEGIN generated:x --><!-- END generated:x --><!-- BEGIN generated:y --><!-- END generated:y -->";
+        let report =
+            "<!-- BEGIN generated:x --><!-- END generated:x --><!-- BEGIN generated:y --><!-- END generated:y -->";
         assert_eq!(unanswered(report, &[piece("x", "")]), ["y"]);
     }
 }

@@ -1,5 +1,6 @@
 //! What all suites share: the command line, progress, the way out, and the place where finished cells go.
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::Instant;
 use std::{env, fs};
@@ -67,17 +68,19 @@ pub fn run(name: &'static str, body: impl FnOnce(&mut Suite) -> Result<(), Failu
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            eprintln!("{name} stopped: {failure}");
-            if suite.store.is_some() {
-                eprintln!("{name}: {} cells were finished before and are kept", suite.finished);
-            }
+            let kept = match (&suite.store, suite.finished) {
+                (Some(_), cells @ 1..) => format!(" ({cells} cells were finished before and are kept)"),
+                _ => String::new(),
+            };
+            eprintln!("{name} stopped: {failure}{kept}");
             ExitCode::FAILURE
         }
     }
 }
 
 fn say(line: &str) {
-    println!("{line}");
+    // Who reads only the first lines has what was asked for.
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 impl Suite {
@@ -118,9 +121,20 @@ impl Suite {
         }
     }
 
+    /// Prints a line of progress unless none of `cells` was asked for.
+    pub fn announce(&self, cells: &[Cell], line: &str) {
+        if cells.iter().any(|cell| self.is_chosen(cell)) {
+            self.say(line);
+        }
+    }
+
+    fn is_chosen(&self, cell: &Cell) -> bool {
+        self.filter.as_ref().is_none_or(|filter| cell.name().contains(filter))
+    }
+
     /// Whether a cell was asked for. Prints its name when names were asked for, and wants none of them then.
     pub fn wants(&self, cell: &Cell) -> bool {
-        let is_chosen = self.filter.as_ref().is_none_or(|filter| cell.name().contains(filter));
+        let is_chosen = self.is_chosen(cell);
         if is_chosen && self.is_list {
             say(&format!("{}: benchmark", cell.name()));
         }

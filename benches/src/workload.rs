@@ -131,9 +131,8 @@ impl Work<Conn> for Select {
 impl Work<rusqlite::Connection> for Select {
     fn run(&self, raw: &mut rusqlite::Connection, op: u64) -> Result<(), Failure> {
         let key = self.key(op);
-        let name: String = raw
-            .query_row(&self.statement(key), (), |row| row.get(0))
-            .map_err(|error| Failure::of("select", error))?;
+        let name: String =
+            raw.query_row(&self.statement(key), (), |row| row.get(0)).map_err(|error| Failure::of("select", error))?;
         Self::check(key, Some(&name))
     }
 }

@@ -18,7 +18,9 @@ fn main() -> ExitCode {
         let Some((server, mut observer)) = suite.server("the cost of a connection")? else { return Ok(()) };
         let socket = socket(&server, &mut observer)?;
         if socket.is_none() {
-            suite.say(&format!("skipped the socket: {SOCKET_VARIABLE} is not set and the server names none that is here"));
+            suite.say(&format!(
+                "skipped the socket: {SOCKET_VARIABLE} is not set and the server names none that is here"
+            ));
         }
         let socket = socket.as_deref();
         let cell = |way: &Way| Cell {
@@ -33,7 +35,8 @@ fn main() -> ExitCode {
             rows: 0,
         };
         let can = |way: &Way| socket.is_some() || !way.needs_socket();
-        let cells: Vec<Cell> = Way::ALL.iter().filter(|way| can(way)).map(cell).filter(|cell| suite.wants(cell)).collect();
+        let cells: Vec<Cell> =
+            Way::ALL.iter().filter(|way| can(way)).map(cell).filter(|cell| suite.wants(cell)).collect();
         let profile = suite.profile();
         let times = profile.pick(2, 40, 100, 500);
         let samples = in_rounds(&cells, profile.pick(1, 1, 3, 5), |cell| {

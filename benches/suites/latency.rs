@@ -32,8 +32,9 @@ fn main() -> ExitCode {
         for workload in [SATURATION_2X, SATURATION_4X] {
             for &threads in workload.threads {
                 for hold in HOLDS {
-                    suite.say(&format!("{threads} threads on {} connections, {}", workload.size.of(threads), hold.label()));
                     let cells = workload.block("latency", "stub", threads, hold, &stub_entrants());
+                    let size = workload.size.of(threads);
+                    suite.announce(&cells, &format!("{threads} threads on {size} connections, {}", hold.label()));
                     block(suite, cells, hold)?;
                 }
             }

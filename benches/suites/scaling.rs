@@ -13,8 +13,8 @@ fn main() -> ExitCode {
         // Without a pool there is nothing to share, and a stub connects for nothing.
         let entrants: Vec<_> = stub_entrants().into_iter().filter(|entrant| *entrant != Entrant::NoPool).collect();
         for &threads in suite.profile().pick::<&[usize]>(&[1, 4], &[1, 2, 8], SCALING.threads, SCALING.threads) {
-            suite.say(&format!("{threads} threads on {threads} connections"));
             let cells = SCALING.block("scaling", "stub", threads, Hold::None, &entrants);
+            suite.announce(&cells, &format!("{threads} threads on {threads} connections"));
             stub_block(suite, &cells, &Touch, Share::Even)?;
         }
         Ok(())

@@ -27,8 +27,10 @@ const READ_ROWS: u32 = 1_000;
 
 fn main() -> ExitCode {
     suite::run("seed", |suite| {
+        // First, so that a wrong address is told at once.
+        let server = suite.server("the seed's table on MariaDB")?;
         sqlite(suite)?;
-        let Some((server, mut observer)) = suite.server("the seed's table on MariaDB")? else { return Ok(()) };
+        let Some((server, mut observer)) = server else { return Ok(()) };
         let setting = observer.flush_setting()?;
         let insert = observer.make_table("insert")?;
         let read = observer.make_table("read")?;
@@ -119,14 +121,15 @@ fn mariadb(
     for flush in [Flush::Durable, Flush::Relaxed] {
         if !observer.set_flush(flush)? {
             let name = flush.name();
-            suite.say(&format!("skipped {name} commits: the account may not SET GLOBAL innodb_flush_log_at_trx_commit"));
+            suite
+                .say(&format!("skipped {name} commits: the account may not SET GLOBAL innodb_flush_log_at_trx_commit"));
             continue;
         }
         let work = Insert { table: insert.name.clone() };
         for block in inserts(profile, flush) {
             let Block { rows, threads, rounds, .. } = block;
-            suite.say(&format!("{rows} {} inserts on {threads} threads, {rounds} rounds", flush.name()));
-            finish(suite, &block, block.cells("insert", "mariadb", flush.name()), |cell, entrant| {
+            let what = format!("{rows} {} inserts on {threads} threads, {rounds} rounds", flush.name());
+            finish(suite, &what, &block, block.cells("insert", "mariadb", flush.name()), |cell, entrant| {
                 let mut bench = Bench { server, observer, table: insert };
                 let timed = Timed { work: &work, threads, quota: Quota::Split(rows) };
                 bench.insert(entrant, threads, cell.size, rows, timed)
@@ -138,8 +141,8 @@ fn mariadb(
     let work = Select { table: read.name.clone(), rows: u64::from(READ_ROWS) };
     for block in reads(profile) {
         let Block { rows, threads, rounds, .. } = block;
-        suite.say(&format!("{rows} point selects on {threads} threads, {rounds} rounds"));
-        finish(suite, &block, block.cells("point select", "mariadb", ""), |cell, entrant| {
+        let what = format!("{rows} point selects on {threads} threads, {rounds} rounds");
+        finish(suite, &what, &block, block.cells("point select", "mariadb", ""), |cell, entrant| {
             let mut bench = Bench { server, observer, table: read };
             bench.read(entrant, threads, cell.size, Timed { work: &work, threads, quota: Quota::Split(rows) })
         })?;
@@ -154,10 +157,10 @@ fn sqlite(suite: &mut Suite) -> Result<(), Failure> {
     for &threads in threads {
         let (rows, rounds) = (profile.pick(20, 500, 2_000, 10_000), profile.pick(1, 1, 3, 5));
         let block = Block { rows, threads, rounds, entrants: entrants.clone() };
-        suite.say(&format!("{rows} point selects in SQLite on {threads} threads, {rounds} rounds"));
+        let what = format!("{rows} point selects in SQLite on {threads} threads, {rounds} rounds");
         let work = Select { table: Sqlite::TABLE.to_owned(), rows: u64::from(READ_ROWS) };
         let sqlite = Sqlite::make(READ_ROWS)?;
-        finish(suite, &block, block.cells("point select", "sqlite", ""), |cell, entrant| {
+        finish(suite, &what, &block, block.cells("point select", "sqlite", ""), |cell, entrant| {
             let timed = Timed { work: &work, threads, quota: Quota::Split(rows) };
             visit_open(entrant, &sqlite, threads, cell.size, timed)
         })?;
@@ -166,9 +169,9 @@ fn sqlite(suite: &mut Suite) -> Result<(), Failure> {
         // SQLite has one writer at a time and makes the others try again later, so more threads measure its patience.
         let rows: u32 = profile.pick(20, 100, 200, 1_000);
         let block = Block { rows: u64::from(rows), threads, rounds, entrants: entrants.clone() };
-        suite.say(&format!("{rows} inserts in SQLite on {threads} threads, {rounds} rounds"));
+        let what = format!("{rows} inserts in SQLite on {threads} threads, {rounds} rounds");
         let work = Insert { table: Sqlite::TABLE.to_owned() };
-        finish(suite, &block, block.cells("insert", "sqlite", ""), |cell, entrant| {
+        finish(suite, &what, &block, block.cells("insert", "sqlite", ""), |cell, entrant| {
             let sqlite = Sqlite::make(0)?;
             let timed = Timed { work: &work, threads, quota: Quota::Split(u64::from(rows)) };
             let sample = visit_open(entrant, &sqlite, threads, cell.size, timed)?;
@@ -181,17 +184,23 @@ fn sqlite(suite: &mut Suite) -> Result<(), Failure> {
 /// Measures the wanted cells of a block in rounds and finishes them.
 fn finish(
     suite: &mut Suite,
+    what: &str,
     block: &Block,
     mut cells: Vec<Cell>,
     mut sample: impl FnMut(&Cell, Entrant) -> Result<Sample, Failure>,
 ) -> Result<(), Failure> {
     cells.retain(|cell| suite.wants(cell));
+    if cells.is_empty() {
+        return Ok(());
+    }
+    suite.say(what);
     let samples = in_rounds(&cells, block.rounds, |cell| {
         let entrant = cell.entrant().ok_or_else(|| Failure::new("a cell without a contender"))?;
         sample(cell, entrant)
     })?;
     for (cell, samples) in cells.iter().zip(&samples) {
-        let seconds: Vec<f64> = samples.iter().map(|sample| sample.elapsed).map(|time: Duration| time.as_secs_f64()).collect();
+        let seconds: Vec<f64> =
+            samples.iter().map(|sample| sample.elapsed).map(|time: Duration| time.as_secs_f64()).collect();
         let Some(wall) = Spread::of(&seconds) else { continue };
         #[expect(clippy::cast_precision_loss)]
         let rows = block.rows as f64;

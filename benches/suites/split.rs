@@ -51,7 +51,8 @@ fn split(suite: &mut Suite, server: &Mysql, observer: &mut Observer, table: &Tab
     for flush in [Flush::Relaxed, Flush::Durable] {
         if !observer.set_flush(flush)? {
             let name = flush.name();
-            suite.say(&format!("skipped {name} commits: the account may not SET GLOBAL innodb_flush_log_at_trx_commit"));
+            suite
+                .say(&format!("skipped {name} commits: the account may not SET GLOBAL innodb_flush_log_at_trx_commit"));
             continue;
         }
         let rows = match (profile, flush) {
@@ -63,7 +64,6 @@ fn split(suite: &mut Suite, server: &Mysql, observer: &mut Observer, table: &Tab
         // Ablation subtracts large numbers from each other, so it needs more of them.
         let rounds = if HAS_CLOCKS { profile.pick(1, 1, 3, 5) } else { profile.pick(1, 2, 5, 11) };
         for threads in [1, 4] {
-            suite.say(&format!("{method}: {rows} {} inserts on {threads} threads, {rounds} rounds", flush.name()));
             let cell = |entrant: &Entrant| Cell {
                 suite: "split".to_owned(),
                 workload: method.to_owned(),
@@ -76,6 +76,8 @@ fn split(suite: &mut Suite, server: &Mysql, observer: &mut Observer, table: &Tab
                 rows,
             };
             let cells: Vec<Cell> = LADDER.iter().map(cell).filter(|cell| suite.wants(cell)).collect();
+            let what = format!("{method}: {rows} {} inserts on {threads} threads, {rounds} rounds", flush.name());
+            suite.announce(&cells, &what);
             let samples = in_rounds(&cells, rounds, |cell| {
                 let entrant = cell.entrant().ok_or_else(|| Failure::new("a cell without a contender"))?;
                 let mut bench = Bench { server, observer, table };

@@ -12,6 +12,7 @@ use benches::record::{
 };
 use benches::report::{pieces, publish, splice};
 use benches::stamp::Stamp;
+use benches::tasks::TaskHold;
 use benches::ways::Way;
 use benches::workload::{HOLDS, SEED_ROWS};
 
@@ -114,6 +115,9 @@ fn everything() -> Vec<Record> {
                 }
             }
         }
+        for hold in TaskHold::ALL {
+            records.push(record(&cell("tasks", hold.label(), id, 16, 4), OPS_PER_S, 2e8 / slow));
+        }
         for backend in ["mariadb", "sqlite"] {
             let cell = Cell { backend: backend.into(), ..cell("seed", "point select", id, 4, 10) };
             records.push(record(&cell, NS_PER_OP, 1e5));
@@ -181,7 +185,8 @@ fn criterions_samples_are_taken_once() {
     let folder = Folder::new("criterion");
     let new = folder.0.join("group/slots/1-on-10/new");
     fs::create_dir_all(&new).unwrap();
-    fs::write(new.join("sample.json"), r#"{"sampling_mode":"Flat","iters":[10.0,20.0],"times":[100.0,300.0]}"#).unwrap();
+    fs::write(new.join("sample.json"), r#"{"sampling_mode":"Flat","iters":[10.0,20.0],"times":[100.0,300.0]}"#)
+        .unwrap();
     let take = || take_criterion_samples(&folder.0, "group", "slots", "1-on-10").unwrap();
     assert_eq!(take(), Some(vec![10.0, 15.0]));
     assert_eq!(take(), None);
@@ -224,7 +229,7 @@ fn all_figures() -> Vec<Figure> {
 #[test]
 fn every_chart_is_drawn_and_says_where_its_numbers_are_from() {
     let figures = all_figures();
-    assert_eq!(figures.len(), 10, "{:?}", figures.iter().map(|figure| figure.file).collect::<Vec<_>>());
+    assert_eq!(figures.len(), 11, "{:?}", figures.iter().map(|figure| figure.file).collect::<Vec<_>>());
     for Figure { file, svg, .. } in figures {
         assert!(svg.contains("commit 0123456789"), "{file} does not name its commit");
         assert!(svg.contains("A processor"), "{file} does not name its machine");

@@ -81,13 +81,23 @@ impl Mysql {
         // On a thread of its own, since nothing bounds the look-up of a host's name.
         thread::spawn(move || sender.send(Conn::new(opts)));
         let contact = receiver.recv_timeout(PROBE_TIMEOUT).map_err(|_| format!("no answer in {PROBE_TIMEOUT:?}"));
-        let conn = contact.and_then(|conn| conn.map_err(|error| error.to_string())).map_err(|problem| {
+        let conn = contact.and_then(|conn| conn.map_err(|error| plain(&error))).map_err(|problem| {
             let opts = &self.opts;
             let user = opts.get_user().unwrap_or("");
             let (host, port) = (opts.get_ip_or_hostname(), opts.get_tcp_port());
             Failure::new(format!("cannot use the database of {URL_VARIABLE} ({user}@{host}:{port}): {problem}"))
         })?;
         Ok(Observer { conn })
+    }
+}
+
+/// An error without the name of its variant.
+fn plain(error: &mysql::Error) -> String {
+    match error {
+        mysql::Error::MySqlError(error) => error.to_string(),
+        mysql::Error::DriverError(error) => error.to_string(),
+        mysql::Error::IoError(error) => error.to_string(),
+        error => error.to_string(),
     }
 }
 
@@ -157,12 +167,7 @@ impl Backend for Mysql {
         UsersR2d2 { manager, gauge: Arc::clone(gauge) }
     }
 
-    fn visit_driver_pool<V: Visit<Conn>>(
-        &self,
-        size: usize,
-        is_checked: bool,
-        visit: V,
-    ) -> Result<V::Output, Failure> {
+    fn visit_driver_pool<V: Visit<Conn>>(&self, size: usize, is_checked: bool, visit: V) -> Result<V::Output, Failure> {
         visit.visit(&MysqlPool::open(size, &self.opts, is_checked)?)
     }
 }

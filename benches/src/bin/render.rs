@@ -25,7 +25,10 @@ fn render() -> Result<String, Failure> {
     let reports = reports_folder();
     let records = read_all(&reports)?;
     if records.is_empty() {
-        return Err(Failure::new(format!("there is no data in {}; run cargo bench first", reports.join("data").display())));
+        return Err(Failure::new(format!(
+            "there is no data in {}; run cargo bench first",
+            reports.join("data").display()
+        )));
     }
     let figures = figures(&records)?;
     let pieces = pieces(&records, &figures);

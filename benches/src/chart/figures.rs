@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use crate::backend::Failure;
 use crate::contenders::Entrant;
 use crate::record::{
-    CLOSE_NS, CONNECT_NS, Metric, NS_PER_OP, OPS_PER_S, P50, P99, P999, PARTS, PING_NS, Record, Spread, UNFAIRNESS, WALL_MS,
+    CLOSE_NS, CONNECT_NS, Metric, NS_PER_OP, OPS_PER_S, P50, P99, P999, PARTS, PING_NS, Record, Spread, UNFAIRNESS,
+    WALL_MS,
 };
+use crate::tasks::TaskHold;
 use crate::units::{count, time, times};
 use crate::ways::Way;
 use crate::workload::{HOLDS, SEED_ROWS};
@@ -34,14 +36,23 @@ pub struct Figure {
 /// When one cannot be drawn.
 pub fn figures(records: &[Record]) -> Result<Vec<Figure>, Failure> {
     let all = [
-        ("seed-durable.svg", "Time of the seed's inserts by rows and threads, durable commits", seed(records, "durable")?),
-        ("seed-relaxed.svg", "Time of the seed's inserts by rows and threads, relaxed commits", seed(records, "relaxed")?),
+        (
+            "seed-durable.svg",
+            "Time of the seed's inserts by rows and threads, durable commits",
+            seed(records, "durable")?,
+        ),
+        (
+            "seed-relaxed.svg",
+            "Time of the seed's inserts by rows and threads, relaxed commits",
+            seed(records, "relaxed")?,
+        ),
         ("seed-everybody.svg", "Time of 1 000 inserts and of point selects for all contenders", everybody(records)?),
         ("checkout.svg", "Time of an uncontended cycle for all contenders", checkout(records)?),
         ("cycle.svg", "Time of a cycle by threads for all contenders", cycle(records)?),
         ("saturation.svg", "Operations per second when threads outnumber connections", saturation(records)?),
         ("latency.svg", "Acquire time from median to p99.9 when threads outnumber connections", latency(records)?),
         ("fairness.svg", "Best-served over worst-served thread when threads outnumber connections", fairness(records)?),
+        ("tasks.svg", "Operations per second through the async door", tasks(records)?),
         ("split.svg", "What one insert's time consists of, at one and at four threads", split(records)?),
         ("connect.svg", "Time to open a connection, by way of connecting", connect(records)?),
     ];
@@ -137,7 +148,8 @@ fn seed(records: &[Record], flush: &str) -> Result<Option<String>, Failure> {
     let mut panels = Vec::new();
     for rows in SEED_ROWS {
         let data = data.filter(|record| record.rows == rows);
-        let series: Vec<Series> = core.iter().filter_map(|entrant| series(&data, *entrant, WALL_MS, |_, spread| spread)).collect();
+        let series: Vec<Series> =
+            core.iter().filter_map(|entrant| series(&data, *entrant, WALL_MS, |_, spread| spread)).collect();
         if !series.is_empty() {
             panels.push(Panel { heading: format!("{} rows", crate::units::grouped(rows)), series });
         }
@@ -157,12 +169,19 @@ fn seed(records: &[Record], flush: &str) -> Result<Option<String>, Failure> {
 const IN_SEED: [Entrant; 6] =
     [Entrant::NoPool, Entrant::PerThread, Entrant::Mutex, Entrant::LockFree, Entrant::Slots, Entrant::R2d2];
 
-fn series(data: &Data<'_>, entrant: Entrant, metric: Metric, value: impl Fn(usize, Spread) -> Spread) -> Option<Series> {
+fn series(
+    data: &Data<'_>,
+    entrant: Entrant,
+    metric: Metric,
+    value: impl Fn(usize, Spread) -> Spread,
+) -> Option<Series> {
     let own = data.by(entrant);
     let points: Vec<(usize, Spread)> = own
         .threads()
         .into_iter()
-        .filter_map(|threads| Some((threads, value(threads, own.filter(|record| record.threads == threads).spread(metric)?))))
+        .filter_map(|threads| {
+            Some((threads, value(threads, own.filter(|record| record.threads == threads).spread(metric)?)))
+        })
         .collect();
     let Name { label, colour, is_ours } = name(entrant);
     (!points.is_empty()).then_some(Series { label, colour, is_ours, points })
@@ -181,9 +200,24 @@ fn by_threads(data: &Data<'_>, entrants: &[Entrant], metric: Metric) -> Vec<Colu
 fn everybody(records: &[Record]) -> Result<Option<String>, Failure> {
     let data = Data::of(records, "seed").filter(|record| record.backend == "mariadb");
     let blocks = [
-        ("1 000 inserts, durable commits", data.filter(|r| r.workload == "insert" && r.flush == "durable" && r.rows == SEED_ROWS[0]), WALL_MS, milliseconds as fn(f64) -> String),
-        ("1 000 inserts, relaxed commits", data.filter(|r| r.workload == "insert" && r.flush == "relaxed" && r.rows == SEED_ROWS[0]), WALL_MS, milliseconds),
-        ("Point selects, time for one more (all threads together)", data.filter(|r| r.workload == "point select"), NS_PER_OP, time),
+        (
+            "1 000 inserts, durable commits",
+            data.filter(|r| r.workload == "insert" && r.flush == "durable" && r.rows == SEED_ROWS[0]),
+            WALL_MS,
+            milliseconds as fn(f64) -> String,
+        ),
+        (
+            "1 000 inserts, relaxed commits",
+            data.filter(|r| r.workload == "insert" && r.flush == "relaxed" && r.rows == SEED_ROWS[0]),
+            WALL_MS,
+            milliseconds,
+        ),
+        (
+            "Point selects, time for one more (all threads together)",
+            data.filter(|r| r.workload == "point select"),
+            NS_PER_OP,
+            time,
+        ),
     ];
     let sections: Vec<Section> = blocks
         .into_iter()
@@ -191,13 +225,22 @@ fn everybody(records: &[Record]) -> Result<Option<String>, Failure> {
         .map(|(heading, data, metric, unit)| {
             let entrants = data.entrants();
             let columns = by_threads(&data, &entrants, metric);
-            Section { heading: heading.to_owned(), names: entrants.into_iter().map(name).collect(), columns, unit, is_shared: true }
+            Section {
+                heading: heading.to_owned(),
+                names: entrants.into_iter().map(name).collect(),
+                columns,
+                unit,
+                is_shared: true,
+            }
         })
         .collect();
     if sections.is_empty() {
         return Ok(None);
     }
-    let heading = data.heading("On MariaDB: everybody, by threads", &["dot and number: median; line: p10 to p90; further left is faster"]);
+    let heading = data.heading(
+        "On MariaDB: everybody, by threads",
+        &["dot and number: median; line: p10 to p90; further left is faster"],
+    );
     matrix(&heading, &sections).map(Some)
 }
 
@@ -215,7 +258,10 @@ fn checkout(records: &[Record]) -> Result<Option<String>, Failure> {
         unit: time,
         is_shared: true,
     };
-    let heading = data.heading("The cost of an uncontended cycle", &["stub connections; dot and number: median; line: p10 to p90; further left is faster"]);
+    let heading = data.heading(
+        "The cost of an uncontended cycle",
+        &["stub connections; dot and number: median; line: p10 to p90; further left is faster"],
+    );
     matrix(&heading, &[section]).map(Some)
 }
 
@@ -233,7 +279,9 @@ fn cycle(records: &[Record]) -> Result<Option<String>, Failure> {
     if series.is_empty() {
         return Ok(None);
     }
-    let how = format!("stub connections, as many as threads; time of a core per cycle ({cores} cores); median, bars: p10 to p90");
+    let how = format!(
+        "stub connections, as many as threads; time of a core per cycle ({cores} cores); median, bars: p10 to p90"
+    );
     let heading = data.heading("The time of a cycle when nobody has to wait", &[&how]);
     let panel = Panel { heading: "time of a core per cycle".to_owned(), series };
     lines(&heading, &[panel], 420, Names::AtEnds(180), time).map(Some)
@@ -248,7 +296,10 @@ fn by_hold(data: &Data<'_>, unit: fn(f64) -> String, mark: impl Fn(&Data<'_>) ->
             .iter()
             .map(|hold| {
                 let data = data.filter(|record| record.workload == hold.label());
-                Column { heading: hold.label(), marks: entrants.iter().map(|entrant| mark(&data.by(*entrant))).collect() }
+                Column {
+                    heading: hold.label(),
+                    marks: entrants.iter().map(|entrant| mark(&data.by(*entrant))).collect(),
+                }
             })
             .collect();
         Section {
@@ -304,6 +355,38 @@ fn fairness(records: &[Record]) -> Result<Option<String>, Failure> {
     matrix(&heading, &sections).map(Some)
 }
 
+fn tasks(records: &[Record]) -> Result<Option<String>, Failure> {
+    let data = Data::of(records, "tasks");
+    if data.is_empty() {
+        return Ok(None);
+    }
+    let section = |(tasks, size): (usize, usize)| {
+        let data = data.filter(|record| record.threads == tasks && record.size == size);
+        let entrants = data.entrants();
+        let columns = TaskHold::ALL
+            .iter()
+            .map(|hold| {
+                let data = data.filter(|record| record.workload == hold.label());
+                let marks = entrants.iter().map(|entrant| data.by(*entrant).spread(OPS_PER_S).map(Mark::Dot)).collect();
+                Column { heading: hold.label().to_owned(), marks }
+            })
+            .collect();
+        Section {
+            heading: format!("{tasks} tasks on {size} connections"),
+            names: entrants.into_iter().map(name).collect(),
+            columns,
+            unit: count,
+            is_shared: false,
+        }
+    };
+    let sections: Vec<Section> = data.loads().into_iter().map(section).collect();
+    let heading = data.heading(
+        "Operations per second through the async door",
+        &["stub connections, tasks on tokio's threads; dot and number: median; line: p10 to p90; further right is faster"],
+    );
+    matrix(&heading, &sections).map(Some)
+}
+
 /// The parts of an operation in the order of [`PARTS`].
 const PART_NAMES: [Part; 6] = [
     Part { label: "connect", colour: (0x4a, 0x4a, 0x4a) },
@@ -345,11 +428,7 @@ fn bar(data: &Data<'_>, entrant: Entrant) -> Option<Bar> {
         return None;
     }
     let Name { label, is_ours, .. } = name(entrant);
-    let note = if is_ours {
-        format!("{}, of it lock {}", time(total), time(parts[1]))
-    } else {
-        time(total)
-    };
+    let note = if is_ours { format!("{}, of it lock {}", time(total), time(parts[1])) } else { time(total) };
     Some(Bar { label, is_ours, parts, note })
 }
 
@@ -375,7 +454,10 @@ fn connect(records: &[Record]) -> Result<Option<String>, Failure> {
             Some(Bar { label: way.label().to_owned(), is_ours: false, parts: lengths, note })
         })
         .collect();
-    let heading = data.heading("What a connection costs", &["one thread; medians; numbers: opening or the ping alone, in brackets p10 to p90"]);
+    let heading = data.heading(
+        "What a connection costs",
+        &["one thread; medians; numbers: opening or the ping alone, in brackets p10 to p90"],
+    );
     let panel = stack::Panel { heading: "open, then close".to_owned(), bars };
     stack(&heading, &parts, &[panel], time).map(Some)
 }

@@ -67,8 +67,12 @@ pub fn lines(
         let Some(scale) = Scale::log(values.flat_map(|(_, spread)| [spread.low, spread.high]), bottom, top) else {
             return Ok(());
         };
-        let mut threads: Vec<usize> =
-            panels.iter().flat_map(|panel| &panel.series).flat_map(|series| &series.points).map(|point| point.0).collect();
+        let mut threads: Vec<usize> = panels
+            .iter()
+            .flat_map(|panel| &panel.series)
+            .flat_map(|series| &series.points)
+            .map(|point| point.0)
+            .collect();
         threads.sort_unstable();
         threads.dedup();
         let side = if let Names::AtEnds(width) = names { width } else { 0 };
@@ -144,8 +148,11 @@ impl Frame<'_> {
         for (place, series) in (0..).zip(&panel.series) {
             let aside = (2 * place - count + 1) * 10 / count.max(1);
             let ink = colour(series.colour);
-            let points: Vec<(i32, i32)> =
-                series.points.iter().map(|(threads, spread)| (self.x(*threads) + aside, scale.at(spread.median))).collect();
+            let points: Vec<(i32, i32)> = series
+                .points
+                .iter()
+                .map(|(threads, spread)| (self.x(*threads) + aside, scale.at(spread.median)))
+                .collect();
             canvas.line(&points, ink, if series.is_ours { 3 } else { 2 })?;
             for ((x, y), (_, spread)) in points.iter().zip(&series.points) {
                 canvas.line(&[(*x, scale.at(spread.low)), (*x, scale.at(spread.high))], ink, 1)?;

@@ -126,7 +126,10 @@ impl Section {
             }
             for (row, mark) in (0..).zip(&column.marks) {
                 let y = rows + ROW * row + ROW / 2;
-                let ink = usize::try_from(row).ok().and_then(|row| self.names.get(row)).map_or(INK, |name| colour(name.colour));
+                let ink = usize::try_from(row)
+                    .ok()
+                    .and_then(|row| self.names.get(row))
+                    .map_or(INK, |name| colour(name.colour));
                 let Some(mark) = mark else {
                     canvas.text(left + width - 8, y, SMALL, Anchor::End, GREY, "–")?;
                     continue;

@@ -68,12 +68,20 @@ pub fn stack(heading: &Heading, parts: &[Part], panels: &[Panel], unit: fn(f64) 
     })
 }
 
-fn draw_panel(canvas: &Canvas<'_>, parts: &[Part], panel: &Panel, top: i32, unit: fn(f64) -> String) -> Result<(), Failure> {
+fn draw_panel(
+    canvas: &Canvas<'_>,
+    parts: &[Part],
+    panel: &Panel,
+    top: i32,
+    unit: fn(f64) -> String,
+) -> Result<(), Failure> {
     canvas.bold(MARGIN, top + 14, 13, INK, &panel.heading)?;
     let rows = top + ABOVE;
     let bottom = rows + ROW * i32::try_from(panel.bars.len()).unwrap_or(0);
     let (from, to) = (MARGIN + NAMES, WIDTH as i32 - MARGIN - NOTES);
-    let Some(scale) = Scale::linear(panel.bars.iter().map(|bar| bar.parts.iter().sum()), from, to) else { return Ok(()) };
+    let Some(scale) = Scale::linear(panel.bars.iter().map(|bar| bar.parts.iter().sum()), from, to) else {
+        return Ok(());
+    };
     for tick in scale.ticks(8) {
         let x = scale.at(tick);
         canvas.line(&[(x, rows), (x, bottom)], GRID, 1)?;

@@ -4,7 +4,8 @@
 //! caller's own thread and, only if it has to wait, the thread parks until the future's waker unparks it. That is the
 //! shortest way there is: no task is spawned, no other thread takes part in a cycle that does not wait, and the waker is
 //! made once per thread. A runtime is entered, for the timers and tasks that some of these pools start; it has tokio's
-//! default number of workers. What this does *not* show is an async pool's strength, waiting without a thread.
+//! default number of workers. What this does *not* show is an async pool's strength, waiting without a thread: the
+//! suite `tasks` does.
 
 use std::future::Future;
 use std::pin::pin;
@@ -38,6 +39,11 @@ impl<P> Hosted<P> {
             .map_err(|error| Failure::of("could not start a tokio runtime", error))?;
         let pool = runtime.block_on(build())?;
         Ok(Self { pool, runtime })
+    }
+
+    /// The pool and its runtime.
+    pub fn into_parts(self) -> (P, Runtime) {
+        (self.pool, self.runtime)
     }
 
     /// A thread's view of it.
