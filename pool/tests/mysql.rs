@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use mysql::prelude::{Queryable, TextQuery};
 use mysql::{Conn, Opts, OptsBuilder, Row, TxOpts};
 use pool::idle::IdleSet;
-use pool::managers::mysql::{MysqlManager, ResetPolicy};
+use pool::managers::mysql::{MysqlConnection, MysqlManager, ResetPolicy};
 use pool::{AcquireError, BuildError, Builder, Pool};
 
 /// Makes of each generic function below one test for every kind of pool.
@@ -187,7 +187,7 @@ fn late_reply<I: IdleSet>(database: &Database, a: impl FnOnce(&Pool<MysqlManager
 fn the_driver_alone_gives_the_late_reply_to_the_next_query() {
     // What the tests below are about. Should this one fail some day, the driver has learnt to see to it.
     let Some(database) = Database::new() else { return };
-    let mut conn = Conn::new(OptsBuilder::from(database.builder().read_timeout(Some(READ_TIMEOUT)))).unwrap();
+    let mut conn = Conn::new(database.builder().read_timeout(Some(READ_TIMEOUT))).unwrap();
     conn.query_drop(OF_A).unwrap_err();
     thread::sleep(2 * READ_TIMEOUT);
     assert_eq!(conn.query_first::<(u32, String), _>("SELECT 1, 'of B'").unwrap(), Some((0, "of A".into())));
@@ -298,10 +298,10 @@ fn an_error_of_a_statement_costs_nothing<I: IdleSet>(database: &Database) {
 
 fn an_open_transaction_is_rolled_back<I: IdleSet>(database: &Database) {
     let pool = pool::<I>(database.opts.clone());
-    let leave_open: [&dyn Fn(&mut pool::Guard<'_, MysqlManager, I>); 3] = [
-        &|guard| guard.query_drop("START TRANSACTION").unwrap(),
-        &|guard| std::mem::forget(guard.start_transaction(TxOpts::default()).unwrap()),
-        &|guard| guard.query_drop("SET autocommit = 0").unwrap(),
+    let leave_open: [fn(&mut MysqlConnection); 3] = [
+        |connection| connection.query_drop("START TRANSACTION").unwrap(),
+        |connection| std::mem::forget(connection.start_transaction(TxOpts::default()).unwrap()),
+        |connection| connection.query_drop("SET autocommit = 0").unwrap(),
     ];
     for leave_open in leave_open {
         let mut connection = pool.get().unwrap();
@@ -422,7 +422,7 @@ fn refused<I: IdleSet>(opts: impl Into<Opts>, words: &str, timeout: Duration, li
 
     let began = Instant::now();
     let built = builder::<I>().min_idle(1).acquire_timeout(timeout).build(MysqlManager::new(opts));
-    let error = built.err().expect("the server cannot be had");
+    let error = built.expect_err("the server cannot be had");
     check("build", began, &error);
     assert!(matches!(error, BuildError::Connect(_)), "{error:?}");
 }
