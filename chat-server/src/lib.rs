@@ -11,3 +11,8 @@
 pub mod config;
 pub mod db;
 pub mod store;
+
+/// The examples of the workspace's readme, which need both databases.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
