@@ -109,7 +109,7 @@ bounded() {
   watchdog=$STARTED
   disown "$watchdog" # or bash would report that it was killed
   WATCHDOG=$watchdog
-  wait "$child" || status=$?
+  wait "$child" 2>/dev/null || status=$?
   CHILD='' WATCHDOG=''
   kill -KILL -- "-$watchdog" 2>/dev/null || kill -KILL "$watchdog" 2>/dev/null || true
   if ((status != 0)); then
