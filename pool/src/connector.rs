@@ -105,8 +105,17 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     pub(crate) fn run(&self, job: Job) {
         match job {
             Job::Connect(held) => self.connect(held),
-            Job::Validate(held) => self.check(held, |connection| self.manager.is_valid(connection)),
-            Job::Reset(held) => self.check(held, |connection| self.manager.reset(connection)),
+            Job::Validate(held) => {
+                if let Some(held) = self.check(held, |connection| self.manager.is_valid(connection)) {
+                    self.validated(held);
+                }
+                self.validation_ended();
+            }
+            Job::Reset(held) => {
+                if let Some(held) = self.check(held, |connection| self.manager.reset(connection)) {
+                    self.freshen(held);
+                }
+            }
             Job::Close(held) => self.close_connection(held),
         }
     }
@@ -133,7 +142,10 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         *self.slots.connection_mut(&mut held) = Some(connection);
         let lifetime = self.config.max_lifetime.map_or(NEVER, |lifetime| ticks(shortened(lifetime, 10)));
         let expires_at = self.ticks_now().saturating_add(lifetime);
-        self.slots.slot(&held).expires_at.store(expires_at, Ordering::Relaxed);
+        let slot = self.slots.slot(&held);
+        slot.expires_at.store(expires_at, Ordering::Relaxed);
+        // No tick: the first checkin sets the ages.
+        slot.idle_since.store(NEVER, Ordering::Relaxed);
         self.slots.mark(&held, Phase::Lent);
         tally(&self.tallies.connects);
         {
@@ -176,7 +188,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     }
 
     /// Validates or resets. A connection that fails is closed; whoever waits gets another.
-    fn check(&self, mut held: Held, check: impl FnOnce(&mut M::Connection) -> Result<(), M::Error>) {
+    fn check(&self, mut held: Held, check: impl FnOnce(&mut M::Connection) -> Result<(), M::Error>) -> Option<Held> {
         let connection = self.slots.connection_mut(&mut held).as_mut();
         let passed = connection.is_some_and(|connection| match catch_unwind(AssertUnwindSafe(|| check(connection))) {
             Ok(Ok(())) => true,
@@ -191,10 +203,10 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         });
         if passed {
             self.slots.mark(&held, Phase::Lent);
-            self.freshen(held);
-        } else {
-            self.retire(held, Reason::Broken);
+            return Some(held);
         }
+        self.retire(held, Reason::Broken);
+        None
     }
 
     fn close_connection(&self, mut held: Held) {

@@ -16,7 +16,7 @@ use crate::idle::IdleSet;
 use crate::reserve::Reserve;
 use crate::slot::{Held, NEVER, Phase, SlotTable};
 use crate::spin::Spin;
-use crate::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use crate::sync::{Condvar, Mutex, now};
 use crate::timing::{self, Clocks, Start};
 use crate::upkeep::Plan;
@@ -49,6 +49,10 @@ pub(crate) enum Reason {
     PoolClosed,
 }
 
+/// Ticks for which a validation holds at least: long enough for the one who asked for it to wake up and take the
+/// connection, or the pool would validate in circles.
+const VALIDATED_FOR: u64 = 1_000;
+
 /// How often the rare things have happened.
 #[derive(Default)]
 pub(crate) struct Tallies {
@@ -79,6 +83,8 @@ pub(crate) struct Core<M: Manager, I> {
     validate_after: u64,
     fairness: Fairness,
 
+    /// Validations asked for and not ended.
+    validating: AtomicUsize,
     pub(crate) reserve: Reserve,
     pub(crate) spin: Spin,
     pub(crate) config: Config,
@@ -105,6 +111,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
                 tick: CachePadded::new(AtomicU64::new(0)),
                 validate_after: config.validate_after_idle.map_or(NEVER, ticks),
                 fairness: config.fairness,
+                validating: AtomicUsize::new(0),
                 reserve: Reserve::new(),
                 spin: Spin::new(),
                 started: now(),
@@ -156,11 +163,26 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         let slot = self.slots.slot(&held);
         if self.tick.load(Ordering::Relaxed) >= slot.expires_at.load(Ordering::Relaxed) {
             self.retire(held, Reason::Lifetime);
-        } else {
-            self.slots.mark(&held, Phase::Checking);
-            self.submit(Job::Validate(held));
+            return self.look();
         }
+        // After a quiet time all connections are due at once; a few checks at a time are enough for whoever asks first.
+        if self.validating.fetch_add(1, Ordering::Relaxed) >= self.config.max_connecting {
+            self.idle.give(&self.slots, held);
+            self.validation_ended();
+            return None;
+        }
+        self.slots.mark(&held, Phase::Checking);
+        self.submit(Job::Validate(held));
         self.look()
+    }
+
+    /// One validation fewer is under way. If there is room for another, somebody may be waiting for it.
+    pub(crate) fn validation_ended(&self) {
+        let before = self.validating.fetch_sub(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        if before <= self.config.max_connecting {
+            self.attend();
+        }
     }
 
     /// Any idle connection that may be lent, for somebody who is already in line or has no reason to be.
@@ -197,14 +219,36 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     /// A sound connection becomes idle, from now on, unless its life is over.
     #[inline]
     pub(crate) fn freshen(&self, held: Held) {
-        let slot = self.slots.slot(&held);
         let tick = self.tick.load(Ordering::Relaxed);
+        // Within one tick nothing changes (unless every checkout is to be validated), and stores that are left out do not
+        // hold up the barrier in `give`.
+        if tick == self.slots.slot(&held).idle_since.load(Ordering::Relaxed) && self.validate_after != 0 {
+            return self.make_idle(held);
+        }
+        self.freshen_at(held, tick);
+    }
+
+    #[cold]
+    fn freshen_at(&self, held: Held, tick: u64) {
+        let slot = self.slots.slot(&held);
         let expires_at = slot.expires_at.load(Ordering::Relaxed);
         if tick >= expires_at {
             return self.retire(held, Reason::Lifetime);
         }
         slot.idle_since.store(tick, Ordering::Relaxed);
         slot.due_at.store(expires_at.min(tick.saturating_add(self.validate_after)), Ordering::Relaxed);
+        self.make_idle(held);
+    }
+
+    /// A connection that has just been validated becomes idle. It may be lent once without another look, even if
+    /// every checkout is to be validated: this was that look.
+    pub(crate) fn validated(&self, held: Held) {
+        let slot = self.slots.slot(&held);
+        let tick = self.ticks_now();
+        let expires_at = slot.expires_at.load(Ordering::Relaxed);
+        slot.idle_since.store(self.tick.load(Ordering::Relaxed), Ordering::Relaxed);
+        slot.due_at
+            .store(expires_at.min(tick.saturating_add(self.validate_after.max(VALIDATED_FOR))), Ordering::Relaxed);
         self.make_idle(held);
     }
 

@@ -1,4 +1,125 @@
-//! A connection pool for programs that care about the tail.
+//! A connection pool whose idle set can be a mutex queue, a lock-free queue or no queue at all, for threads and tasks in
+//! one line.
+//!
+//! Opening a database connection costs hundreds of microseconds, a query on an open one less than a hundred. A pool keeps
+//! connections open and lends them. What it adds to a query should not be noticeable, and what happens when all
+//! connections are out should be predictable. This crate is about both.
+//!
+//! # Use
+//!
+//! Implement [`Manager`] for what you connect to (MySQL and SQLite are in the crate's `managers` module, each behind a
+//! feature of its name), build a pool, borrow:
+//!
+//! ```
+//! use std::io;
+//! use std::net::{TcpListener, TcpStream};
+//! use pool::{Manager, SlotsPool};
+//!
+//! struct Tcp(std::net::SocketAddr);
+//!
+//! impl Manager for Tcp {
+//!     type Connection = TcpStream;
+//!     type Error = io::Error;
+//!     fn connect(&self) -> io::Result<TcpStream> { TcpStream::connect(self.0) }
+//!     fn is_valid(&self, stream: &mut TcpStream) -> io::Result<()> { stream.peer_addr().map(drop) }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = TcpListener::bind("127.0.0.1:0")?;
+//! let pool = SlotsPool::builder().max_size(4).build(Tcp(server.local_addr()?))?;
+//!
+//! let stream = pool.get()?;                 // a thread blocks here when all four are lent
+//! assert_eq!(stream.peer_addr()?, server.local_addr()?);
+//! drop(stream);                             // back in the pool
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! In async code await instead; no runtime is needed for it, and both kinds of caller stand in the same line:
+//!
+//! ```
+//! # use pool::{Manager, SlotsPool};
+//! # struct Echo;
+//! # impl Manager for Echo {
+//! #     type Connection = u32;
+//! #     type Error = std::io::Error;
+//! #     fn connect(&self) -> std::io::Result<u32> { Ok(7) }
+//! #     fn is_valid(&self, _: &mut u32) -> std::io::Result<()> { Ok(()) }
+//! # }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let pool = SlotsPool::builder().build(Echo)?;
+//! let connection = pool.get_async().await?;
+//! assert_eq!(*connection, 7);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Which kind
+//!
+//! The kinds differ only in how the idle connections are kept. All behave alike; one test suite runs over each.
+//!
+//! - [`SlotsPool`]: a thread goes back to the slot it used last. Threads that do not wait share nothing. Take this one.
+//! - [`LockFreePool`]: a lock-free queue (first in, first out). Every thread writes to the same two counters.
+//! - [`MutexPool`]: a stack under a mutex. Every thread writes to the same lock.
+//!
+//! The difference is nanoseconds. In front of a database it is lost in the noise of a single round trip; it matters when
+//! what is pooled is used for less than a microsecond.
+//!
+//! # How large
+//!
+//! As small as keeps the database busy: a connection that waits for a processor or a disk in the database gains nothing
+//! from company. Begin with twice the database's processors, measure, and prefer a short wait in the pool, where it is
+//! fair and visible, to a long one in the database. The defaults (10 connections, 30 s) suit a small service.
+//!
+//! # When all connections are out
+//!
+//! Callers stand in line, first come, first served, with a deadline each. A connection that comes back goes to whoever
+//! is first to ask, which is a running thread rather than a sleeping one, until the first in line has waited 200 us;
+//! then it is handed to that one directly. So short loans are fast and nobody starves. [`Fairness`] changes the bound.
+//!
+//! Nobody connects for himself. Up to [`max_connecting`](Builder::max_connecting) connections are opened in the
+//! background while somebody waits, and a waiter takes whatever comes first. So timeouts hold while a connect hangs, and
+//! a burst of callers does not become a burst of connections.
+//!
+//! # Cancellation
+//!
+//! Dropping an [`Acquire`] leaves the line at once. If a connection or a wake-up was on its way to it, the next in line
+//! gets it. A connect that was begun goes on. Dropping a guard never blocks: what must be closed or reset is given to a
+//! worker thread.
+//!
+//! # Broken connections
+//!
+//! - At checkout, [`Manager::looks_alive`] looks at the connection without a round trip (for MySQL, at the socket), and
+//!   a connection that lay idle for longer than [`validate_after_idle`](Builder::validate_after_idle) is asked.
+//! - At checkin, [`Manager::has_broken`] is heard; so is the holder, who calls [`Guard::mark_broken`] or, better, works
+//!   through [`Guard::run`]. A connection whose holder panicked is closed.
+//! - Whatever fails is closed and replaced; the caller who would have got it gets another one.
+//!
+//! # Errors
+//!
+//! [`AcquireError`] says what was missing: all connections lent ([`Exhausted`](AcquireError::Exhausted)), the database
+//! not reachable ([`ConnectFailed`](AcquireError::ConnectFailed), with its error), not ready in time
+//! ([`TimedOut`](AcquireError::TimedOut)), or the pool [`Closed`](AcquireError::Closed), with the pool's counts. An error
+//! that cannot mend itself, a wrong password say, is told at once.
+//!
+//! # Threads
+//!
+//! A pool has one thread for its upkeep, which wakes once a second (more often if an option is shorter than ten seconds),
+//! and worker threads that come and go as connections are opened, checked and closed. They end when the last handle is
+//! dropped.
+//!
+//! # Features
+//!
+//! `mysql`, `sqlite`: managers. `settings`: options from a TOML file or the environment. `lockfree`: one more kind, for
+//! the comparison only. `timing`: sums of the time spent in each phase, for the lab.
+//!
+//! # Correctness
+//!
+//! The core's `unsafe` is in one file, `slot.rs`: a slot's right is a value that is moved, and whoever has it has the
+//! connection. The hand-over of slots and the line's handshake are model-checked with loom, the
+//! whole pool with shuttle's random schedules, and a stress test of millions of operations runs clean under
+//! ThreadSanitizer.
 #![warn(missing_docs)]
 
 mod acquire;
@@ -44,3 +165,8 @@ pub type MutexPool<M> = Pool<M, idle::MutexQueue>;
 /// A pool around the `lockfree` crate's queue. For the comparison; see [`idle::LockfreeCrateQueue`].
 #[cfg(feature = "lockfree")]
 pub type LockfreeCratePool<M> = Pool<M, idle::LockfreeCrateQueue>;
+
+/// The examples of the READMEs are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct CrateReadme;

@@ -4,6 +4,7 @@ use crossbeam::queue::ArrayQueue;
 
 use super::{IdleSet, sealed::Set};
 use crate::slot::{Held, Phase, SlotTable};
+use crate::sync::atomic::Ordering;
 
 /// Slot numbers in a bounded lock-free queue, first in, first out.
 ///
@@ -38,8 +39,12 @@ impl Set for LockFreeQueue {
     #[inline]
     fn give<C>(&self, slots: &SlotTable<C>, held: Held) {
         slots.mark_queued(&held);
-        let pushed = self.idle.push(held);
-        debug_assert!(pushed.is_ok(), "more rights than slots");
+        let mut held = held;
+        // There are as many cells as rights, so there is room; a refusal could only be a stale look at the head.
+        while let Err(refused) = self.idle.push(held) {
+            held = refused;
+            crate::sync::atomic::fence(Ordering::SeqCst);
+        }
     }
 
     fn has_idle<C>(&self, _slots: &SlotTable<C>) -> bool {
