@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
 
-use crate::config::{Config, Fairness};
+use crate::config::{Config, Fairness, MAX_DURATION};
 use crate::connector::{Job, Supply};
 use crate::error::{AcquireError, ConnectError};
 use crate::idle::IdleSet;
@@ -437,6 +437,11 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             _ => AcquireError::TimedOut { waited, state },
         }
     }
+}
+
+/// The moment at which a time that begins at `since` is over. A time that no clock will ever show is cut.
+pub(crate) fn end_of(since: Instant, time: Duration) -> Instant {
+    since + time.min(MAX_DURATION)
 }
 
 /// A duration in ticks, never zero unless the duration is.
