@@ -205,7 +205,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         self.waiters.attention_hint() & CLOSED != 0
     }
 
-    fn begin_close(&self) {
+    pub(crate) fn begin_close(&self) {
         self.supply.lock().close();
         self.waiters.fail_all(&Failure::Closed, true);
         self.drain();

@@ -7,6 +7,8 @@
 //!
 //! Numbers in comments are those of the list of behaviours that the pool was designed to.
 
+#![allow(unreachable_pub, reason = "a test program has no outside")]
+
 mod contract {
     #[macro_use]
     mod support;

@@ -12,7 +12,7 @@ use super::support::EVENTUALLY;
 
 /// A question that the pool asks its manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Call {
+pub enum Call {
     Connect,
     Validate,
     Reset,
@@ -26,7 +26,7 @@ pub(super) enum Call {
 
 /// What the database does when it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Behaviour {
+pub enum Behaviour {
     Works,
     Fails,
     /// Fails in a way that trying again cannot mend.
@@ -38,7 +38,7 @@ pub(super) enum Behaviour {
 
 /// An error of this database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fault {
+pub struct Fault {
     pub call: Call,
     pub is_transient: bool,
     pub is_fatal: bool,
@@ -61,7 +61,7 @@ impl std::error::Error for Fault {}
 
 /// How many connections there are, as the database sees it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Counts {
+pub struct Counts {
     /// Inside `connect`.
     pub connecting: usize,
     /// Opened and not closed yet; those inside `close` are open until it returns.
@@ -105,10 +105,10 @@ struct Inner {
 
 /// A handle to the database; also the pool's manager.
 #[derive(Clone, Default)]
-pub(super) struct Database(Arc<Inner>);
+pub struct Database(Arc<Inner>);
 
 /// A connection to it.
-pub(super) struct Connection {
+pub struct Connection {
     pub id: u64,
     pub is_broken: bool,
     pub is_dirty: bool,

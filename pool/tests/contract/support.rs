@@ -10,12 +10,12 @@ use pool::{AcquireError, Builder, IdleSet, OwnedGuard, Pool};
 use super::database::{Database, Fault};
 
 /// How long a test may take before it counts as hung. No test needs a tenth of it on an idle machine.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a single event may take.
-pub(super) const EVENTUALLY: Duration = Duration::from_secs(10);
+pub const EVENTUALLY: Duration = Duration::from_secs(10);
 
-pub(super) type TestPool<I> = Pool<Database, I>;
-pub(super) type Answer<I> = Result<OwnedGuard<Database, I>, AcquireError<Fault>>;
+pub type TestPool<I> = Pool<Database, I>;
+pub type Answer<I> = Result<OwnedGuard<Database, I>, AcquireError<Fault>>;
 
 /// Makes a test of each named function for every kind of pool: `the_function::slots` and so on.
 macro_rules! for_every_kind {
@@ -48,7 +48,7 @@ macro_rules! for_every_kind {
 }
 
 /// Runs a test on a thread of its own; fails if it is not done within [`PATIENCE`].
-pub(super) fn watched(test: fn()) {
+pub fn watched(test: fn()) {
     let name = thread::current().name().unwrap_or("test").to_owned();
     let (done, is_done) = channel();
     let body = move || {
@@ -67,7 +67,7 @@ pub(super) fn watched(test: fn()) {
 
 /// Waits until something has happened.
 #[track_caller]
-pub(super) fn eventually(what: &str, mut has_happened: impl FnMut() -> bool) {
+pub fn eventually(what: &str, mut has_happened: impl FnMut() -> bool) {
     let since = Instant::now();
     while !has_happened() {
         assert!(since.elapsed() < EVENTUALLY, "it did not happen within {EVENTUALLY:?}: {what}");
@@ -76,19 +76,19 @@ pub(super) fn eventually(what: &str, mut has_happened: impl FnMut() -> bool) {
 }
 
 /// Options that suit most tests: nothing is old enough to matter, and nobody waits for ever.
-pub(super) fn options<I: IdleSet>() -> Builder<Database, I> {
+pub fn options<I: IdleSet>() -> Builder<Database, I> {
     Pool::builder().acquire_timeout(EVENTUALLY)
 }
 
 /// A pool of `max_size`, and its database.
-pub(super) fn pool_of<I: IdleSet>(max_size: usize) -> (TestPool<I>, Database) {
+pub fn pool_of<I: IdleSet>(max_size: usize) -> (TestPool<I>, Database) {
     let database = Database::new();
     let pool = options().max_size(max_size).build(database.clone()).expect("good options");
     (pool, database)
 }
 
 /// A thread that acquires, as soon as it stands in line.
-pub(super) fn blocked<I: IdleSet>(pool: &TestPool<I>) -> JoinHandle<Answer<I>> {
+pub fn blocked<I: IdleSet>(pool: &TestPool<I>) -> JoinHandle<Answer<I>> {
     let before = pool.state().waiters;
     let caller = acquiring(pool);
     eventually("the caller stands in line", || pool.state().waiters > before || caller.is_finished());
@@ -96,20 +96,20 @@ pub(super) fn blocked<I: IdleSet>(pool: &TestPool<I>) -> JoinHandle<Answer<I>> {
 }
 
 /// A thread that acquires.
-pub(super) fn acquiring<I: IdleSet>(pool: &TestPool<I>) -> JoinHandle<Answer<I>> {
+pub fn acquiring<I: IdleSet>(pool: &TestPool<I>) -> JoinHandle<Answer<I>> {
     let pool = pool.clone();
     thread::spawn(move || pool.get_owned())
 }
 
 /// A thread that acquires once, holds nothing, and says what it was told.
-pub(super) fn trying<I: IdleSet>(pool: &TestPool<I>, timeout: Duration) -> JoinHandle<Result<u64, AcquireError<Fault>>> {
+pub fn trying<I: IdleSet>(pool: &TestPool<I>, timeout: Duration) -> JoinHandle<Result<u64, AcquireError<Fault>>> {
     let pool = pool.clone();
     thread::spawn(move || pool.get_timeout(timeout).map(|connection| connection.id))
 }
 
 /// Everything has come to rest: nobody waits, nothing is under way, and the pool and the database agree.
 #[track_caller]
-pub(super) fn settled<I: IdleSet>(pool: &TestPool<I>, database: &Database) {
+pub fn settled<I: IdleSet>(pool: &TestPool<I>, database: &Database) {
     eventually("the pool comes to rest", || {
         let state = pool.state();
         state.waiters == 0 && state.connecting + state.checking + state.closing == 0

@@ -8,7 +8,7 @@ use super::support::EVENTUALLY;
 
 /// A waker that counts.
 #[derive(Default)]
-pub(super) struct Bell {
+pub struct Bell {
     rings: Mutex<usize>,
     rung: Condvar,
 }
@@ -35,7 +35,7 @@ impl Wake for Bell {
 }
 
 /// A future, its waker, and nothing that polls it but the test.
-pub(super) struct Task<F> {
+pub struct Task<F> {
     future: Pin<Box<F>>,
     pub bell: Arc<Bell>,
 }
@@ -84,6 +84,6 @@ impl<F: Future> Task<F> {
 
 /// Awaits a future on this thread.
 #[track_caller]
-pub(super) fn block_on<F: Future>(future: F) -> F::Output {
+pub fn block_on<F: Future>(future: F) -> F::Output {
     Task::new(future).finish()
 }
