@@ -47,6 +47,7 @@ on_exit() {
   local status=$? i
   trap '' INT TERM HUP
   trap - EXIT
+  stop_bounded
   for ((i = ${#CLEANUPS[@]} - 1; i >= 0; i--)); do eval "${CLEANUPS[i]}" || true; done
   exit "$status"
 }
@@ -108,7 +109,7 @@ bounded() {
   watchdog=$STARTED
   disown "$watchdog" # or bash would report that it was killed
   WATCHDOG=$watchdog
-  wait "$child" || status=$?
+  wait "$child" 2>/dev/null || status=$?
   CHILD='' WATCHDOG=''
   kill -KILL -- "-$watchdog" 2>/dev/null || kill -KILL "$watchdog" 2>/dev/null || true
   if ((status != 0)); then
@@ -123,7 +124,6 @@ stop_bounded() {
   [[ -z $WATCHDOG ]] || stop_alone "$WATCHDOG" KILL
   [[ -z $CHILD ]] || stop_alone "$CHILD" TERM
 }
-at_exit stop_bounded
 
 # --- temporary folders, ports ----------------------------------------------------------------------------------------
 
@@ -272,10 +272,13 @@ mariadb_prepare() {
   export DATABASE_URL DATABASE_SOCKET
 }
 
+MARIADB_PID=''
+stop_throwaway_mariadb() { [[ -z $MARIADB_PID ]] || stop_alone "$MARIADB_PID" KILL; }
+
 # A private server for this run alone. Its data are worth nothing afterwards, so it is killed.
 throwaway_mariadb() {
   temporary_folder
+  at_exit stop_throwaway_mariadb # before it starts, for Ctrl-C may come in between
   mariadb_start "$FOLDER" "$@"
-  at_exit stop_alone "$MARIADB_PID" KILL
   MUST_LIVE=("$MARIADB_PID")
 }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::Manager;
-use crate::core::{Core, tally};
+use crate::core::{Core, end_of, tally};
 use crate::error::AcquireError;
 use crate::guard::{Guard, OwnedGuard};
 use crate::idle::IdleSet;
@@ -47,7 +47,7 @@ where
     fn enter(core: B, alarm: Alarm, timeout: Duration, start: Start) -> (Self, Poll<Acquired<M>>) {
         let since = now();
         let mut place =
-            Self { core, ticket: None, since, deadline: since + timeout, start, kind: std::marker::PhantomData };
+            Self { core, ticket: None, since, deadline: end_of(since, timeout), start, kind: std::marker::PhantomData };
         tally(&place.core.borrow().tallies.waits);
         let poll = match place.take_place(alarm, false) {
             Err(error) => Poll::Ready(Err(error)),

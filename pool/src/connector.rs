@@ -101,6 +101,14 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         Some(held)
     }
 
+    /// Opens every connection there may be, on this thread. For models, which have few threads to spare.
+    #[cfg(all(test, any(loom, shuttle)))]
+    pub(crate) fn fill(&self) {
+        while let Some(held) = self.next_to_connect(usize::MAX) {
+            self.run(Job::Connect(held));
+        }
+    }
+
     /// Does a job. On a worker's thread, or on the caller's when the pool is gone.
     pub(crate) fn run(&self, job: Job) {
         match job {

@@ -132,6 +132,8 @@ pub mod idle;
 mod manager;
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 pub mod managers;
+#[cfg(all(test, any(loom, shuttle)))]
+mod models;
 mod pool;
 mod reserve;
 #[cfg(feature = "settings")]

@@ -3,7 +3,7 @@
 //! | feature | manager | connection |
 //! |---|---|---|
 //! | `mysql` | [`mysql::MysqlManager`] | [`mysql::MysqlConnection`], a [`mysql::Conn`](::mysql::Conn) that notes its errors |
-//! | `sqlite` | [`sqlite::SqliteManager`] | [`rusqlite::Connection`](::rusqlite::Connection) |
+//! | `sqlite` | [`sqlite::SqliteManager`] | [`rusqlite::Connection`] |
 //!
 //! Anything else is a [`Manager`](crate::Manager) of your own; its associated types and two short methods are enough.
 

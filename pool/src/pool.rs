@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::acquire::{Acquire, AcquireOwned};
 use crate::config::{Builder, Config};
-use crate::core::{Core, Failure};
+use crate::core::{Core, Failure, end_of};
 use crate::error::{AcquireError, BuildError, CloseError};
 use crate::guard::{Guard, OwnedGuard};
 use crate::idle::IdleSet;
@@ -205,7 +205,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         self.waiters.attention_hint() & CLOSED != 0
     }
 
-    fn begin_close(&self) {
+    pub(crate) fn begin_close(&self) {
         self.supply.lock().close();
         self.waiters.fail_all(&Failure::Closed, true);
         self.drain();
@@ -213,7 +213,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
 
     fn wait_until_empty(&self, deadline: Duration) -> Result<(), CloseError> {
         let since: Instant = now();
-        let until = since + deadline;
+        let until = end_of(since, deadline);
         let mut supply = self.supply.lock();
         loop {
             let state = self.state();

@@ -144,7 +144,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     }
 
     /// Moves the connection that has lain idle longest into the reserve, and more than one when there are many.
-    fn set_aside_the_oldest(&self) {
+    pub(crate) fn set_aside_the_oldest(&self) {
         let mut by_age: Vec<(u64, usize)> = (0..self.slots.len())
             .filter(|&index| self.slots.phase_is(index, Phase::Idle))
             .map(|index| (self.slots.slot_at(index).idle_since.load(Ordering::Relaxed), index))

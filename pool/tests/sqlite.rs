@@ -172,7 +172,7 @@ fn refused<I: IdleSet>(manager: SqliteManager, words: &str) {
         assert!(message.contains(words) && !message.contains('\n'), "{message}");
     };
     let began = Instant::now();
-    check(builder::<I>().min_idle(1).build(manager.clone()).err().expect("it cannot be opened").to_string());
+    check(builder::<I>().min_idle(1).build(manager.clone()).expect_err("it cannot be opened").to_string());
     let pool = builder::<I>().build_unchecked(manager).unwrap();
     check(pool.get().expect_err("it cannot be opened").to_string());
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());

@@ -13,7 +13,11 @@ use crate::slot::{Held, Phase, SlotTable};
 use crate::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// Slots per group. Above this many, a search skips groups that are known to have nothing idle.
+#[cfg(not(loom))]
 const GROUP: usize = 64;
+/// A model has few slots.
+#[cfg(loom)]
+const GROUP: usize = 2;
 
 /// A state word per slot; takes are a compare-and-swap on a line of their own, gives a swap.
 pub struct Slots {

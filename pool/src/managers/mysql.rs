@@ -63,15 +63,17 @@ pub const DEFAULT_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 pub enum ResetPolicy {
     /// Never: callers leave no transaction open and change no session state.
     Never,
-    /// When the session may differ from a new one. The default.
+    /// When a statement was seen after which the session differs from a new one. The default.
     ///
     /// That is told from the first words of the statements that went through [`MysqlConnection`]: an open transaction,
     /// `SET`, `USE`, `LOCK TABLES`, `GET_LOCK`, `CREATE TEMPORARY TABLE`, `CALL` and whatever else is not known to be
-    /// harmless, several statements in one text, and any use of the driver's own connection by
-    /// [`DerefMut`](std::ops::DerefMut). Not seen: user variables assigned within a `SELECT`, and transactions of a
-    /// server whose global `autocommit` is off.
+    /// harmless, and several statements in one text. Not seen: what is done through the driver's own connection
+    /// (`&mut **guard`, as in code that was written for another pool), user variables assigned within a `SELECT`, and
+    /// transactions of a server whose global `autocommit` is off.
     #[default]
     WhenDirty,
+    /// Also when the driver's own connection was used, and so anything may have happened.
+    WhenUnsure,
     /// After every use.
     Always,
 }
@@ -183,12 +185,16 @@ impl Manager for MysqlManager {
         match self.reset {
             ResetPolicy::Never => false,
             ResetPolicy::WhenDirty => connection.parts().1.is_dirty(),
+            ResetPolicy::WhenUnsure => {
+                let (_, watch) = connection.parts();
+                watch.is_dirty() || watch.was_handed_out()
+            }
             ResetPolicy::Always => true,
         }
     }
 
     fn reset(&self, connection: &mut MysqlConnection) -> Result<(), Error> {
-        let changed = connection.parts().1.is_changed();
+        let changed = connection.parts().1.may_be_changed();
         connection.reset()?;
         // A reset keeps the default database, so go back to the original one. Having none is something only a new
         // session can have.

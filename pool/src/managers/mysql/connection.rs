@@ -141,8 +141,7 @@ impl DerefMut for MysqlConnection {
     fn deref_mut(&mut self) -> &mut Conn {
         // A broken connection is handed out all the same, since this cannot fail; it will not go back to the pool.
         let _ = self.watch.enter();
-        self.watch.leave_sight();
-        self.watch.saw_change();
+        self.watch.hand_out();
         &mut self.conn
     }
 }

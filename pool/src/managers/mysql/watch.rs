@@ -25,6 +25,8 @@ pub(super) struct Watch {
     in_transaction: bool,
     /// The session may have been changed otherwise.
     changed: bool,
+    /// The driver's own connection was handed out, and we do not know what for.
+    handed_out: bool,
 }
 
 impl Watch {
@@ -39,6 +41,7 @@ impl Watch {
             no_timeout_within: shortest.map_or(Duration::MAX, |timeout| *timeout - *timeout / 8),
             in_transaction: false,
             changed: false,
+            handed_out: false,
         }
     }
 
@@ -52,20 +55,26 @@ impl Watch {
         self.broken || self.suspect
     }
 
-    /// Whether a transaction may be open, or the session may differ from a new one.
+    /// Whether a statement was seen after which the session differs from a new one.
     pub(super) fn is_dirty(&self) -> bool {
         self.in_transaction || self.changed
     }
 
+    /// Whether anything could have been done to the session without being seen.
+    pub(super) fn was_handed_out(&self) -> bool {
+        self.handed_out
+    }
+
     /// Whether the session may differ from a new one by more than an open transaction.
-    pub(super) fn is_changed(&self) -> bool {
-        self.changed
+    pub(super) fn may_be_changed(&self) -> bool {
+        self.changed || self.handed_out
     }
 
     /// The session is as new.
     pub(super) fn reset_done(&mut self) {
         self.in_transaction = false;
         self.changed = false;
+        self.handed_out = false;
     }
 
     pub(super) fn saw_statement(&mut self, sql: &str) {
@@ -83,6 +92,11 @@ impl Watch {
 
     pub(super) fn saw_change(&mut self) {
         self.changed = true;
+    }
+
+    pub(super) fn hand_out(&mut self) {
+        self.handed_out = true;
+        self.leave_sight();
     }
 
     /// Something happened after which the connection must not serve another caller.
