@@ -1,6 +1,7 @@
 //! Cells in rounds: A B C, A B C, … so that what drifts on the machine hits all contenders alike.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, SamplingMode, Throughput};
@@ -58,7 +59,85 @@ pub fn expect_limit(entrant: Entrant, gauge: &Gauge, threads: usize, size: usize
     Err(Failure::new(format!("{label} had {high} connections open, {limit} were allowed")))
 }
 
-/// Measures cells of stubs, one contender each and otherwise alike, with criterion, and finishes them.
+/// One contender's turn under criterion, for the visit that knows its type.
+pub struct Turn<'a, 'c> {
+    group: &'a mut BenchmarkGroup<'c, WallTime>,
+    id: BenchmarkId,
+    unit: u64,
+    /// The cell.
+    pub cell: &'a Cell,
+}
+
+impl Turn<'_, '_> {
+    /// Measures; `sample` does so many operations. Returns how many were done in all.
+    pub fn measure(self, mut sample: impl FnMut(u64) -> Result<Sample, Failure>) -> u64 {
+        let Self { group, id, unit, cell } = self;
+        let ops = RefCell::new(0);
+        group.bench_function(id, |bencher| {
+            bencher.iter_custom(|iterations| match sample(iterations * unit) {
+                Ok(sample) => {
+                    *ops.borrow_mut() += sample.ops;
+                    sample.elapsed
+                }
+                // Criterion has no way to hear of it, and stubs do not fail: a contender is broken.
+                Err(failure) => panic!("{}: {failure}", cell.name()),
+            });
+        });
+        ops.into_inner()
+    }
+}
+
+/// Measures cells of stubs with criterion and finishes them. They are alike but for the contender; an iteration is `unit`
+/// operations; `enter` builds a contender over the stub and lets it have its [`Turn`].
+///
+/// # Errors
+///
+/// When a contender fails or did not do what it should have.
+pub fn criterion_block(
+    suite: &mut Suite,
+    cells: &[Cell],
+    unit: u64,
+    mut enter: impl FnMut(Entrant, &Stub, &Arc<Gauge>, Turn<'_, '_>) -> Result<u64, Failure>,
+) -> Result<(), Failure> {
+    let cells: Vec<(&Cell, Entrant)> =
+        cells.iter().filter(|cell| suite.wants(cell)).filter_map(|cell| Some((cell, cell.entrant()?))).collect();
+    let mut samples = vec![Vec::new(); cells.len()];
+    let mut ops = vec![0; cells.len()];
+    for _ in 0..suite.profile().rounds() {
+        let mut criterion = suite.criterion();
+        for (place, (cell, entrant)) in cells.iter().enumerate() {
+            let Cell { suite: name, workload, contender, threads, size, .. } = cell;
+            let group_name = format!("{name}-{workload}").replace(' ', "-");
+            let value = format!("{threads}-on-{size}");
+            let mut group = criterion.benchmark_group(&group_name);
+            group.sampling_mode(SamplingMode::Flat).throughput(Throughput::Elements(unit));
+            let (stub, gauge) = (Stub::new(), Gauge::new());
+            let id = BenchmarkId::new(contender, &value);
+            let done = enter(*entrant, &stub, &gauge, Turn { group: &mut group, id, unit, cell })?;
+            group.finish();
+            expect_limit(*entrant, &gauge, *threads, *size)?;
+            if stub.uses() != done {
+                let problem = format!("{done} operations used connections only {} times", stub.uses());
+                return Err(Failure::new(problem).during(cell.name()));
+            }
+            ops[place] += done;
+            if let Some(new) = take_criterion_samples(&criterion_folder(), &group_name, contender, &value)? {
+                #[expect(clippy::cast_precision_loss)]
+                samples[place].extend(new.into_iter().map(|ns| ns / unit as f64));
+            }
+        }
+    }
+    for (place, (cell, _)) in cells.iter().enumerate() {
+        if let Some(spread) = Spread::of(&samples[place]) {
+            suite.finish(cell, &[(NS_PER_OP, spread), (OPS_PER_S, spread.map(|ns| 1e9 / ns))], ops[place])?;
+        } else if suite.profile() == Profile::Smoke {
+            suite.finish(cell, &[], ops[place])?;
+        }
+    }
+    Ok(())
+}
+
+/// [`criterion_block`] for cycles on threads.
 ///
 /// # Errors
 ///
@@ -69,80 +148,30 @@ pub fn stub_block<W: Work<StubConnection>>(
     work: &W,
     share: Share,
 ) -> Result<(), Failure> {
-    let cells: Vec<(&Cell, Entrant)> =
-        cells.iter().filter(|cell| suite.wants(cell)).filter_map(|cell| Some((cell, cell.entrant()?))).collect();
-    let mut samples = vec![Vec::new(); cells.len()];
-    let mut ops = vec![0; cells.len()];
-    for _ in 0..suite.profile().rounds() {
-        let mut criterion = suite.criterion();
-        for (turn, (cell, entrant)) in cells.iter().enumerate() {
-            let Cell { suite: name, workload, contender, threads, size, .. } = cell;
-            let group_name = format!("{name}-{workload}").replace(' ', "-");
-            let value = format!("{threads}-on-{size}");
-            let mut group = criterion.benchmark_group(&group_name);
-            group.sampling_mode(SamplingMode::Flat);
-            let (stub, gauge) = (Stub::new(), Gauge::new());
-            // An iteration is a batch for every thread, so that even one iteration is work for all.
-            let unit = work.batch() * *threads as u64;
-            group.throughput(Throughput::Elements(unit));
-            let id = BenchmarkId::new(contender, &value);
-            let done =
-                enter(*entrant, &stub, &gauge, *size, Cycles { group: &mut group, id, cell, work, share, unit })?;
-            group.finish();
-            expect_limit(*entrant, &gauge, *threads, *size)?;
-            if stub.uses() != done {
-                let uses = stub.uses();
-                return Err(
-                    Failure::new(format!("{done} operations used connections only {uses} times")).during(cell.name())
-                );
-            }
-            ops[turn] += done;
-            if let Some(new) = take_criterion_samples(&criterion_folder(), &group_name, contender, &value)? {
-                #[expect(clippy::cast_precision_loss)]
-                samples[turn].extend(new.into_iter().map(|ns| ns / unit as f64));
-            }
-        }
-    }
-    for (turn, (cell, _)) in cells.iter().enumerate() {
-        if let Some(spread) = Spread::of(&samples[turn]) {
-            suite.finish(cell, &[(NS_PER_OP, spread), (OPS_PER_S, spread.map(|ns| 1e9 / ns))], ops[turn])?;
-        } else if suite.profile() == Profile::Smoke {
-            suite.finish(cell, &[], ops[turn])?;
-        }
-    }
-    Ok(())
+    // A batch for every thread, so that even one iteration is work for all.
+    let unit = work.batch() * cells.iter().map(|cell| cell.threads).max().unwrap_or(1) as u64;
+    criterion_block(suite, cells, unit, |entrant, stub, gauge, turn| {
+        enter(entrant, stub, gauge, turn.cell.size, Cycles { turn, work, share })
+    })
 }
 
-/// Criterion over the cycles of one contender.
+/// Cycles on threads as a visit.
 struct Cycles<'a, 'c, W> {
-    group: &'a mut BenchmarkGroup<'c, WallTime>,
-    id: BenchmarkId,
-    cell: &'a Cell,
+    turn: Turn<'a, 'c>,
     work: &'a W,
     share: Share,
-    unit: u64,
 }
 
 impl<W: Work<StubConnection>> Visit<StubConnection> for Cycles<'_, '_, W> {
     type Output = u64;
 
     fn visit<C: Contender<StubConnection>>(self, contender: &C) -> Result<u64, Failure> {
-        let Self { group, id, cell, work, share, unit } = self;
+        let Self { turn, work, share } = self;
+        let (threads, size) = (turn.cell.threads, turn.cell.size);
         if contender.is_pool() {
-            open_all(contender, cell.size)?;
+            open_all(contender, size)?;
         }
-        let ops = RefCell::new(0);
-        group.bench_function(id, |bencher| {
-            bencher.iter_custom(|iterations| match run(contender, work, cell.threads, share.of(iterations * unit)) {
-                Ok(sample) => {
-                    *ops.borrow_mut() += sample.ops;
-                    sample.elapsed
-                }
-                // Criterion has no way to hear of it, and stubs do not fail: a contender is broken.
-                Err(failure) => panic!("{}: {failure}", cell.name()),
-            });
-        });
-        Ok(ops.into_inner())
+        Ok(turn.measure(|ops| run(contender, work, threads, share.of(ops))))
     }
 }
 

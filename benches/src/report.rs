@@ -356,10 +356,11 @@ fn split_rows(data: &Data<'_>, fields: impl Fn(&Data<'_>, &Data<'_>) -> Vec<Stri
 fn split(records: &[Record]) -> Option<String> {
     let data = Data::of(records, "split").filter(|record| record.workload == "clocks");
     let rows = split_rows(&data, |_, own| {
-        let parts = PARTS.map(|part| own.spread(part).map_or(0.0, |spread| spread.median));
-        let total: f64 = parts.iter().sum();
-        let lock = if total > 0.0 { format!("{} %", digits(100.0 * parts[1] / total)) } else { "–".to_owned() };
-        parts.into_iter().map(time).chain([time(total), lock]).collect()
+        let parts = PARTS.map(|part| own.spread(part).map(|spread| spread.median));
+        let total: f64 = parts.iter().flatten().sum();
+        let lock = parts[1].map_or_else(|| "–".to_owned(), |lock| format!("{} %", digits(100.0 * lock / total)));
+        let parts = parts.map(|part| part.map_or_else(|| "–".to_owned(), time));
+        parts.into_iter().chain([time(total), lock]).collect()
     });
     let headings = [
         "commits, threads",

@@ -98,8 +98,8 @@ fn split(suite: &mut Suite, server: &Mysql, observer: &mut Observer, table: &Tab
     Ok(())
 }
 
-/// Sums of one run by part, in the order of [`PARTS`].
-type Parts = [u64; PARTS.len()];
+/// Sums of one run by part, in the order of [`PARTS`]; `None` where a part cannot be told from the rest.
+type Parts = [Option<u64>; PARTS.len()];
 
 /// One run with clocks as a visit.
 struct Dissected<'a> {
@@ -126,12 +126,14 @@ impl Visit<mysql::Conn> for Dissected<'_> {
 /// further. The wait for the lock is that of checkout and checkin; it is taken out of the checkout.
 fn parts(seen: Phases, pool: Option<PoolTiming>, is_connecting: bool) -> Parts {
     let Phases { acquire_ns, work_ns, checkin_ns } = seen;
-    if is_connecting {
-        return [acquire_ns, 0, 0, 0, work_ns, checkin_ns];
-    }
-    let PoolTiming { wait_ns, lock_wait_ns } = pool.unwrap_or_default();
-    let checkout_ns = acquire_ns.saturating_sub(wait_ns + lock_wait_ns);
-    [0, lock_wait_ns, wait_ns, checkout_ns, work_ns, checkin_ns]
+    let (connect, lock_wait, wait, checkout) = match pool {
+        _ if is_connecting => (Some(acquire_ns), None, None, None),
+        Some(PoolTiming { wait_ns, lock_wait_ns }) => {
+            (None, Some(lock_wait_ns), Some(wait_ns), Some(acquire_ns.saturating_sub(wait_ns + lock_wait_ns)))
+        }
+        None => (None, None, None, Some(acquire_ns)),
+    };
+    [connect, lock_wait, wait, checkout, Some(work_ns), Some(checkin_ns)]
 }
 
 #[expect(clippy::cast_precision_loss)]
@@ -143,7 +145,7 @@ fn finish(suite: &mut Suite, cell: &Cell, samples: &[(Sample, Option<Parts>)]) -
     let per_thread = per_op.map(|spread| spread.map(|ns| ns * cell.threads as f64));
     let mut metrics = vec![(NS_PER_OP, per_op), (THREAD_NS_PER_OP, per_thread)];
     for (part, metric) in PARTS.into_iter().enumerate() {
-        metrics.push((metric, spread(&|(sample, parts)| parts.map(|parts| parts[part] as f64 / sample.ops as f64))));
+        metrics.push((metric, spread(&|(sample, parts)| Some((*parts)?[part]? as f64 / sample.ops as f64))));
     }
     let metrics: Vec<_> = metrics.into_iter().filter_map(|(metric, spread)| Some((metric, spread?))).collect();
     suite.finish(cell, &metrics, samples.iter().map(|(sample, _)| sample.ops).sum())
