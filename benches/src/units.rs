@@ -33,7 +33,7 @@ pub fn times(ratio: f64) -> String {
 #[must_use]
 pub fn digits(value: f64) -> String {
     let text = match value.abs() {
-        size if size == 0.0 => return "0".to_owned(),
+        0.0 => return "0".to_owned(),
         size if size >= 99.95 => return format!("{value:.0}"),
         size if size >= 9.995 => format!("{value:.1}"),
         size if size >= 0.1 => format!("{value:.2}"),
@@ -49,7 +49,7 @@ pub fn grouped(value: u64) -> String {
     let digits = value.to_string();
     let mut grouped = String::new();
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             grouped.push(' ');
         }
         grouped.push(digit);

@@ -101,6 +101,9 @@ fn split(suite: &mut Suite, server: &Mysql, observer: &mut Observer, table: &Tab
 /// Sums of one run by part, in the order of [`PARTS`]; `None` where a part cannot be told from the rest.
 type Parts = [Option<u64>; PARTS.len()];
 
+/// A timed run, with its parts where there were clocks.
+type Run = (Sample, Option<Parts>);
+
 /// One run with clocks as a visit.
 struct Dissected<'a> {
     work: &'a Insert,
@@ -137,10 +140,9 @@ fn parts(seen: Phases, pool: Option<PoolTiming>, is_connecting: bool) -> Parts {
 }
 
 #[expect(clippy::cast_precision_loss)]
-fn finish(suite: &mut Suite, cell: &Cell, samples: &[(Sample, Option<Parts>)]) -> Result<(), Failure> {
-    let spread = |value: &dyn Fn(&(Sample, Option<Parts>)) -> Option<f64>| {
-        Spread::of(&samples.iter().filter_map(value).collect::<Vec<_>>())
-    };
+fn finish(suite: &mut Suite, cell: &Cell, samples: &[Run]) -> Result<(), Failure> {
+    let spread =
+        |value: &dyn Fn(&Run) -> Option<f64>| Spread::of(&samples.iter().filter_map(value).collect::<Vec<_>>());
     let per_op = spread(&|(sample, _)| Some(sample.elapsed.as_secs_f64() * 1e9 / sample.ops as f64));
     let per_thread = per_op.map(|spread| spread.map(|ns| ns * cell.threads as f64));
     let mut metrics = vec![(NS_PER_OP, per_op), (THREAD_NS_PER_OP, per_thread)];

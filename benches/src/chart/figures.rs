@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::backend::Failure;
+use crate::backend::stub::Hold;
 use crate::contenders::Entrant;
 use crate::record::{
     CLOSE_NS, CONNECT_NS, Metric, NS_PER_OP, OPS_PER_S, P50, P99, P999, PARTS, PING_NS, Record, Spread, UNFAIRNESS,
@@ -287,30 +288,36 @@ fn cycle(records: &[Record]) -> Result<Option<String>, Failure> {
     lines(&heading, &[panel], 420, Names::AtEnds(180), time).map(Some)
 }
 
-/// A section for each load, a column for each hold.
-fn by_hold(data: &Data<'_>, unit: fn(f64) -> String, mark: impl Fn(&Data<'_>) -> Option<Mark>) -> Vec<Section> {
+/// A section for each load, a column for each of `workloads`.
+fn by_load(
+    data: &Data<'_>,
+    noun: &str,
+    workloads: &[String],
+    unit: fn(f64) -> String,
+    mark: impl Fn(&Data<'_>) -> Option<Mark>,
+) -> Vec<Section> {
     let section = |(threads, size): (usize, usize)| {
         let data = data.filter(|record| record.threads == threads && record.size == size);
         let entrants = data.entrants();
-        let columns = HOLDS
-            .iter()
-            .map(|hold| {
-                let data = data.filter(|record| record.workload == hold.label());
-                Column {
-                    heading: hold.label(),
-                    marks: entrants.iter().map(|entrant| mark(&data.by(*entrant))).collect(),
-                }
-            })
-            .collect();
+        let column = |workload: &String| {
+            let data = data.filter(|record| record.workload == *workload);
+            let marks = entrants.iter().map(|entrant| mark(&data.by(*entrant))).collect();
+            Column { heading: workload.clone(), marks }
+        };
         Section {
-            heading: format!("{threads} threads on {size} connections"),
-            names: entrants.into_iter().map(name).collect(),
-            columns,
+            heading: format!("{threads} {noun} on {size} connections"),
+            columns: workloads.iter().map(column).collect(),
+            names: entrants.iter().map(|entrant| name(*entrant)).collect(),
             unit,
             is_shared: false,
         }
     };
     data.loads().into_iter().map(section).collect()
+}
+
+/// [`by_load`] for threads and every hold.
+fn by_hold(data: &Data<'_>, unit: fn(f64) -> String, mark: impl Fn(&Data<'_>) -> Option<Mark>) -> Vec<Section> {
+    by_load(data, "threads", &HOLDS.map(Hold::label), unit, mark)
 }
 
 fn saturation(records: &[Record]) -> Result<Option<String>, Failure> {
@@ -360,26 +367,8 @@ fn tasks(records: &[Record]) -> Result<Option<String>, Failure> {
     if data.is_empty() {
         return Ok(None);
     }
-    let section = |(tasks, size): (usize, usize)| {
-        let data = data.filter(|record| record.threads == tasks && record.size == size);
-        let entrants = data.entrants();
-        let columns = TaskHold::ALL
-            .iter()
-            .map(|hold| {
-                let data = data.filter(|record| record.workload == hold.label());
-                let marks = entrants.iter().map(|entrant| data.by(*entrant).spread(OPS_PER_S).map(Mark::Dot)).collect();
-                Column { heading: hold.label().to_owned(), marks }
-            })
-            .collect();
-        Section {
-            heading: format!("{tasks} tasks on {size} connections"),
-            names: entrants.into_iter().map(name).collect(),
-            columns,
-            unit: count,
-            is_shared: false,
-        }
-    };
-    let sections: Vec<Section> = data.loads().into_iter().map(section).collect();
+    let workloads = TaskHold::ALL.map(|hold| hold.label().to_owned());
+    let sections = by_load(&data, "tasks", &workloads, count, |cell| cell.spread(OPS_PER_S).map(Mark::Dot));
     let heading = data.heading(
         "Operations per second through the async door",
         &["stub connections, tasks on tokio's threads; dot and number: median; line: p10 to p90; further right is faster"],
