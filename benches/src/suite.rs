@@ -40,6 +40,7 @@ const OPTIONS_WITH_VALUE: [&str; 18] = [
 #[derive(Debug)]
 pub struct Suite {
     name: &'static str,
+    started: Instant,
     profile: Profile,
     filter: Option<String>,
     is_list: bool,
@@ -51,7 +52,6 @@ pub struct Suite {
 
 /// Runs a suite as a program.
 pub fn run(name: &'static str, body: impl FnOnce(&mut Suite) -> Result<(), Failure>) -> ExitCode {
-    let started = Instant::now();
     let mut suite = match Suite::from_args(name) {
         Ok(suite) => suite,
         Err(failure) => {
@@ -62,7 +62,7 @@ pub fn run(name: &'static str, body: impl FnOnce(&mut Suite) -> Result<(), Failu
     match body(&mut suite) {
         Ok(()) => {
             if !suite.is_list {
-                let Suite { finished, profile, .. } = suite;
+                let Suite { finished, profile, started, .. } = suite;
                 say(&format!("{name}: {finished} cells, {} run, {:.0?}", profile.name(), started.elapsed()));
             }
             ExitCode::SUCCESS
@@ -106,7 +106,17 @@ impl Suite {
             _ if is_list => None,
             _ => Some(Store::open(&reports_folder(), name, &stamp)?),
         };
-        Ok(Self { name, profile, filter, is_list, stamp, store, finished: 0, server: String::new() })
+        Ok(Self {
+            name,
+            started: Instant::now(),
+            profile,
+            filter,
+            is_list,
+            stamp,
+            store,
+            finished: 0,
+            server: String::new(),
+        })
     }
 
     /// How much to measure.
@@ -117,7 +127,7 @@ impl Suite {
     /// Prints a line of progress.
     pub fn say(&self, line: &str) {
         if !self.is_list {
-            say(&format!("{}: {line}", self.name));
+            say(&format!("{} [{:>4.0?}]: {line}", self.name, self.started.elapsed()));
         }
     }
 
