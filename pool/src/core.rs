@@ -306,7 +306,8 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             let mut attendant = self.waiters.look_after();
             let Some(waited) = attendant.first_waited(now) else { return };
             // Whoever ends a wake has raised NOTIFY before this fence and looks for idle connections after it; a checkin
-            // that did not see NOTIFY made its connection idle before. Model-checked: `a_passed_wake_is_not_lost`.
+            // that did not see NOTIFY made its connection idle before. Model-checked:
+            // `a_throttled_wake_is_made_up_for_slots`.
             fence(Ordering::SeqCst);
             let alarm = if self.is_overdue(waited) {
                 let Some(held) = self.take_idle() else { return };
