@@ -156,7 +156,11 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         slot.idle_since.store(NEVER, Ordering::Relaxed);
         self.slots.mark(&held, Phase::Lent);
         tally(&self.tallies.connects);
+        tracing::debug!(pool = %self.config.name, slot = held.index(), "connected");
+        self.freshen(held);
         {
+            // Only now, so that it is counted as connecting until it is counted as idle, and `demand` asks for no more
+            // than it needs.
             let mut supply = self.supply.lock();
             supply.connecting -= 1;
             supply.failures = 0;
@@ -164,8 +168,6 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             supply.last_failure = None;
             supply.is_hopeless = false;
         }
-        tracing::debug!(pool = %self.config.name, slot = held.index(), "connected");
-        self.freshen(held);
         self.notify_supply_changed();
         self.demand();
     }
