@@ -282,8 +282,12 @@ fn building_tells_why_it_timed_out<I: IdleSet>() {
     let database = Database::new();
     database.on(Call::Connect, Behaviour::Fails);
     let since = Instant::now();
-    let error =
-        options::<I>().max_size(2).min_idle(1).acquire_timeout(SHORT).build(database).expect_err("the database is down");
+    let error = options::<I>()
+        .max_size(2)
+        .min_idle(1)
+        .acquire_timeout(SHORT)
+        .build(database)
+        .expect_err("the database is down");
     assert!(since.elapsed() >= SHORT);
     assert!(matches!(&error, BuildError::Connect(AcquireError::ConnectFailed { .. })), "{error}");
     assert!(error.to_string().contains("refuses to Connect"), "{error}");
