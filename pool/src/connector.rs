@@ -73,21 +73,25 @@ impl<E: Error + 'static> Supply<E> {
 impl<M: Manager, I: IdleSet> Core<M, I> {
     /// Starts to open what the waiters and `min_idle` ask for, as far as the limits allow.
     pub(crate) fn demand(&self) {
-        let mut wanted = self.waiters.waiting();
-        if self.config.min_idle > 0 {
-            wanted = wanted.max(self.config.min_idle.saturating_sub(self.slots.state().idle));
-        }
-        let limit = wanted.min(self.config.max_connecting);
-        while let Some(held) = self.next_to_connect(limit) {
+        while let Some(held) = self.next_to_connect() {
             self.submit(Job::Connect(held));
         }
     }
 
-    fn next_to_connect(&self, limit: usize) -> Option<Held> {
+    fn next_to_connect(&self) -> Option<Held> {
         let mut supply = self.supply.lock();
+        if supply.closed || supply.vacant.is_empty() {
+            return None;
+        }
+        // Counted under the supply's lock (the line's is always the inner one): a new connection is idle, or with its
+        // waiter, before it stops being counted as connecting, so nothing is opened twice for one need.
+        let mut wanted = self.waiters.waiting();
+        if self.config.min_idle > 0 {
+            wanted = wanted.max(self.config.min_idle.saturating_sub(self.slots.state().idle));
+        }
         // While connecting fails, one attempt at a time finds out whether it still does.
-        let limit = if supply.failures > 0 { limit.min(1) } else { limit };
-        if supply.closed || supply.connecting >= limit {
+        let limit = if supply.failures > 0 { 1 } else { self.config.max_connecting };
+        if supply.connecting >= wanted.min(limit) {
             return None;
         }
         if let Some(retry_at) = supply.retry_at
@@ -104,7 +108,10 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     /// Opens every connection there may be, on this thread. For models, which have few threads to spare.
     #[cfg(all(test, any(loom, shuttle)))]
     pub(crate) fn fill(&self) {
-        while let Some(held) = self.next_to_connect(usize::MAX) {
+        let vacant = std::mem::take(&mut self.supply.lock().vacant);
+        for held in vacant {
+            self.supply.lock().connecting += 1;
+            self.slots.mark(&held, Phase::Connecting);
             self.run(Job::Connect(held));
         }
     }
@@ -156,7 +163,11 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         slot.idle_since.store(NEVER, Ordering::Relaxed);
         self.slots.mark(&held, Phase::Lent);
         tally(&self.tallies.connects);
+        tracing::debug!(pool = %self.config.name, slot = held.index(), "connected");
+        self.freshen(held);
         {
+            // Only now, so that it is counted as connecting until it is counted as idle, and `demand` asks for no more
+            // than it needs.
             let mut supply = self.supply.lock();
             supply.connecting -= 1;
             supply.failures = 0;
@@ -164,8 +175,6 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             supply.last_failure = None;
             supply.is_hopeless = false;
         }
-        tracing::debug!(pool = %self.config.name, slot = held.index(), "connected");
-        self.freshen(held);
         self.notify_supply_changed();
         self.demand();
     }

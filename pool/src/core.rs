@@ -143,37 +143,64 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     /// The same, if the connection may be lent; else the next one that may.
     #[inline]
     pub(crate) fn inspect(&self, held: Held) -> Option<Held> {
+        match self.examine(held) {
+            Ok(held) => Some(held),
+            Err(due) => self.look_further(due),
+        }
+    }
+
+    /// The same, if the connection may be lent. `Err` has it when it must be validated first and enough are already.
+    #[inline]
+    fn examine(&self, held: Held) -> Result<Held, Option<Held>> {
         let slot = self.slots.slot(&held);
         if self.tick.load(Ordering::Relaxed) >= slot.due_at.load(Ordering::Relaxed) {
-            return self.inspect_closely(held);
+            return Err(self.examine_closely(held));
         }
         let mut rescue = Rescue { core: self, held: Some(held) };
         if rescue.connection().is_some_and(|connection| self.manager.looks_alive(connection)) {
             let held = rescue.disarm();
             self.slots.slot(&held).count_loan();
-            return Some(held);
+            return Ok(held);
         }
         self.retire(rescue.disarm(), Reason::Broken);
-        self.look()
+        Err(None)
     }
 
     /// Something is due: the connection's life is over, or it must be validated first.
     #[cold]
-    fn inspect_closely(&self, held: Held) -> Option<Held> {
+    fn examine_closely(&self, held: Held) -> Option<Held> {
         let slot = self.slots.slot(&held);
         if self.tick.load(Ordering::Relaxed) >= slot.expires_at.load(Ordering::Relaxed) {
             self.retire(held, Reason::Lifetime);
-            return self.look();
+            return None;
         }
         // After a quiet time all connections are due at once; a few checks at a time are enough for whoever asks first.
         if self.validating.fetch_add(1, Ordering::Relaxed) >= self.config.max_connecting {
-            self.idle.give(&self.slots, held);
-            self.validation_ended();
-            return None;
+            return Some(held);
         }
         self.slots.mark(&held, Phase::Checking);
         self.submit(Job::Validate(held));
-        self.look()
+        None
+    }
+
+    /// The first idle connection that may be lent. `due` may not, until some validation has ended; nor may others, but
+    /// behind them there may be one that needs none.
+    #[cold]
+    fn look_further(&self, due: Option<Held>) -> Option<Held> {
+        let mut all_due = Vec::from_iter(due);
+        let found = loop {
+            let Some(held) = self.take_idle() else { break None };
+            match self.examine(held) {
+                Ok(held) => break Some(held),
+                Err(due) => all_due.extend(due),
+            }
+        };
+        // Nobody needs to be told: whoever missed one of these meanwhile could not have had it.
+        while let Some(due) = all_due.pop() {
+            self.idle.give(&self.slots, due);
+            self.validation_ended();
+        }
+        found
     }
 
     /// One validation fewer is under way. If there is room for another, somebody may be waiting for it.
@@ -188,7 +215,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     /// Any idle connection that may be lent, for somebody who is already in line or has no reason to be.
     #[cold]
     pub(crate) fn look(&self) -> Option<Held> {
-        self.take_idle().and_then(|held| self.inspect(held))
+        self.look_further(None)
     }
 
     fn take_idle(&self) -> Option<Held> {
@@ -246,7 +273,8 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         let slot = self.slots.slot(&held);
         let tick = self.ticks_now();
         let expires_at = slot.expires_at.load(Ordering::Relaxed);
-        slot.idle_since.store(self.tick.load(Ordering::Relaxed), Ordering::Relaxed);
+        // One tick back, so that the next checkin sets the ages even if it comes within this tick.
+        slot.idle_since.store(self.tick.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
         slot.due_at
             .store(expires_at.min(tick.saturating_add(self.validate_after.max(VALIDATED_FOR))), Ordering::Relaxed);
         self.make_idle(held);
@@ -306,7 +334,8 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             let mut attendant = self.waiters.look_after();
             let Some(waited) = attendant.first_waited(now) else { return };
             // Whoever ends a wake has raised NOTIFY before this fence and looks for idle connections after it; a checkin
-            // that did not see NOTIFY made its connection idle before. Model-checked: `a_passed_wake_is_not_lost`.
+            // that did not see NOTIFY made its connection idle before. Model-checked:
+            // `a_throttled_wake_is_made_up_for_slots`.
             fence(Ordering::SeqCst);
             let alarm = if self.is_overdue(waited) {
                 let Some(held) = self.take_idle() else { return };

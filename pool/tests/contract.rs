@@ -20,8 +20,8 @@ mod contract {
     // mod builder;
     mod cancelling;
     // mod closing;
-    // mod failing;
-    // mod health;
+    mod failing;
+    mod health;
     mod limits;
     // mod locks;
     // mod panics;

@@ -158,6 +158,37 @@ fn a_passed_handoff_is_not_lost_mutex() {
     a_checkin_meets_two::<MutexQueue>(Fairness::Strict, poll_and_drop, acquire);
 }
 
+/// Acquires and keeps the connection.
+fn acquire_for_good<I: IdleSet>(core: &Core<Toy, I>) {
+    std::mem::forget(core.acquire_blocking(HOUR).expect("a connection"));
+}
+
+/// While one thread is on its way from sleep, checkins look after nobody else. Nothing ever comes back here, so the
+/// second one sleeps for ever unless the first one, having woken, looks after it.
+fn two_checkins_meet_two_threads<I: IdleSet>() {
+    explore(3, || {
+        let core = core::<I>(2, Fairness::Free);
+        let guards = (lend(&core), lend(&core));
+        let waiting = [(); 2].map(|()| {
+            let core = Arc::clone(&core);
+            thread::spawn(move || acquire_for_good(&core))
+        });
+        drop(guards);
+        waiting.into_iter().for_each(|waiting| waiting.join().unwrap());
+        assert_eq!(core.state().lent, 2);
+    });
+}
+
+#[test]
+fn a_throttled_wake_is_made_up_for_slots() {
+    two_checkins_meet_two_threads::<Slots>();
+}
+
+#[test]
+fn a_throttled_wake_is_made_up_for_mutex() {
+    two_checkins_meet_two_threads::<MutexQueue>();
+}
+
 /// A caller whose time runs out while the connection comes back; somebody more patient waits too.
 fn a_timeout_meets_a_checkin<I: IdleSet>(fairness: Fairness) {
     a_checkin_meets_two::<I>(

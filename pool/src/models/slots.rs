@@ -61,17 +61,13 @@ fn no_slot_hides_in_its_group() {
         };
         let searching = {
             let pool = Arc::clone(&pool);
-            thread::spawn(move || {
-                if let Some(held) = pool.1.take(&pool.0) {
-                    pool.1.give(&pool.0, held);
-                }
-            })
+            thread::spawn(move || pool.1.take(&pool.0))
         };
         pool.1.give(&pool.0, second);
         giving.join().unwrap();
-        searching.join().unwrap();
+        let taken = searching.join().unwrap();
         let (table, set) = &*pool;
-        let found = [set.take(table), set.take(table), set.take(table)].into_iter().flatten().count();
+        let found = [taken, set.take(table), set.take(table)].into_iter().flatten().count();
         assert_eq!(found, 2, "an idle slot behind a lowered flag");
     });
 }

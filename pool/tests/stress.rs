@@ -1,0 +1,448 @@
+//! Millions of random operations on every kind of pool.
+//!
+//! Whatever callers and the database do, there are never more connections than allowed, none has two holders, every
+//! caller is answered, and in the end the counts agree and nothing is left behind.
+//!
+//! - `STRESS_OPS`: operations per kind, default 400 000.
+//! - `STRESS_THREADS`: threads, default 8.
+//! - `STRESS_SEED`: a seed that an earlier run printed. The operations are then the same; the schedule is not.
+//!
+//! The test uses no lock and no condition variable of the standard library, which ThreadSanitizer misunderstands when
+//! the library is not built for it. What a connection guards is a plain number, so that ThreadSanitizer checks the
+//! hand-over from holder to holder.
+
+use std::any::Any;
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::future::Future;
+use std::hash::BuildHasher;
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::pin::Pin;
+use std::process::abort;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use crossbeam::queue::ArrayQueue;
+use pool::{AcquireError, AcquireOwned, Fairness, IdleSet, Manager, Pool, idle};
+
+/// A run that takes longer hangs. Sanitizers slow everything down twentyfold.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Acquires that are left to whoever picks them up; fewer than connections, since one may lie there with a connection.
+const ORPHANS: usize = 2;
+
+/// What the database and the callers find wrong is counted, and judged at the end.
+#[derive(Default)]
+struct Ledger {
+    open: AtomicUsize,
+    most_open: AtomicUsize,
+    /// Connections that exist as values, detached ones included.
+    alive: AtomicUsize,
+    opened: AtomicU64,
+    two_holders: AtomicU64,
+    starved: AtomicU64,
+    wrong_sums: AtomicU64,
+    /// Uses that callers made, and that connections counted.
+    uses: AtomicU64,
+    uses_counted: AtomicU64,
+    calls: AtomicU64,
+}
+
+struct Database {
+    ledger: Arc<Ledger>,
+    /// One call in so many fails.
+    trouble: u64,
+}
+
+struct Connection {
+    in_use: AtomicBool,
+    is_dirty: bool,
+    is_broken: bool,
+    /// Plain on purpose.
+    uses: u64,
+    ledger: Arc<Ledger>,
+}
+
+#[derive(Debug)]
+struct Refused;
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("refused")
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl Connection {
+    fn work(&mut self, work: impl FnOnce()) {
+        if self.in_use.swap(true, Ordering::Relaxed) {
+            self.ledger.two_holders.fetch_add(1, Ordering::Relaxed);
+        }
+        self.uses += 1;
+        work();
+        self.in_use.store(false, Ordering::Relaxed);
+    }
+
+    /// The connection will not be the pool's any more.
+    fn leave(&self) {
+        self.ledger.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.ledger.uses_counted.fetch_add(self.uses, Ordering::Relaxed);
+        self.ledger.alive.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl Database {
+    /// Fails now and then, panics more rarely.
+    fn answer(&self) -> Result<(), Refused> {
+        let call = self.ledger.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        match call {
+            _ if call.is_multiple_of(self.trouble * 16) => panic_any(Refused),
+            _ if call.is_multiple_of(self.trouble) => Err(Refused),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Manager for Database {
+    type Connection = Connection;
+    type Error = Refused;
+
+    fn connect(&self) -> Result<Connection, Refused> {
+        struct Opening<'a>(&'a Ledger);
+        impl Drop for Opening<'_> {
+            fn drop(&mut self) {
+                self.0.open.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        let open = self.ledger.open.fetch_add(1, Ordering::Relaxed) + 1;
+        self.ledger.most_open.fetch_max(open, Ordering::Relaxed);
+        let opening = Opening(&self.ledger);
+        self.answer()?;
+        std::mem::forget(opening);
+        self.ledger.alive.fetch_add(1, Ordering::Relaxed);
+        self.ledger.opened.fetch_add(1, Ordering::Relaxed);
+        let ledger = Arc::clone(&self.ledger);
+        Ok(Connection { in_use: AtomicBool::new(false), is_dirty: false, is_broken: false, uses: 0, ledger })
+    }
+
+    fn is_valid(&self, connection: &mut Connection) -> Result<(), Refused> {
+        connection.work(thread::yield_now);
+        connection.uses -= 1;
+        self.answer()
+    }
+
+    fn has_broken(&self, connection: &mut Connection) -> bool {
+        connection.is_broken
+    }
+
+    fn is_dirty(&self, connection: &mut Connection) -> bool {
+        connection.is_dirty
+    }
+
+    fn reset(&self, connection: &mut Connection) -> Result<(), Refused> {
+        self.answer()?;
+        connection.is_dirty = false;
+        Ok(())
+    }
+
+    fn close(&self, connection: Connection) {
+        connection.leave();
+    }
+}
+
+/// A random number generator (SplitMix64).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % sides
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+thread_local! {
+    /// One for all futures of a thread, and never freed: the last drop of an `Arc` is ordered by a fence, which
+    /// ThreadSanitizer does not understand.
+    static WAKER: Waker = {
+        let unpark = Arc::new(Unpark(thread::current()));
+        std::mem::forget(Arc::clone(&unpark));
+        Waker::from(unpark)
+    };
+}
+
+fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    WAKER.with(|waker| Pin::new(future).poll(&mut Context::from_waker(waker)))
+}
+
+fn block_on<F: Future + Unpin>(mut future: F) -> F::Output {
+    loop {
+        if let Poll::Ready(output) = poll_once(&mut future) {
+            return output;
+        }
+        thread::park();
+    }
+}
+
+/// One pool under stress, and those who stress it.
+struct Run<I: IdleSet> {
+    pool: Pool<Database, I>,
+    ledger: Arc<Ledger>,
+    orphans: ArrayQueue<AcquireOwned<Database, I>>,
+    done: AtomicU64,
+}
+
+impl<I: IdleSet> Run<I> {
+    fn operate(&self, dice: &mut Dice) {
+        match dice.roll(100) {
+            0..50 => self.answered(self.pool.get(), |connection| self.using(connection, || ())),
+            50..60 => drop(self.pool.try_get().map(|mut connection| self.using(&mut connection, || ()))),
+            60..67 => {
+                let timeout = Duration::from_micros(dice.roll(300));
+                drop(
+                    self.pool.get_timeout(timeout).map(|mut connection| self.using(&mut connection, thread::yield_now)),
+                );
+            }
+            67..76 => self.answered(block_on(self.pool.get_async()), |connection| self.using(connection, || ())),
+            76..79 => {
+                let timeout = Duration::from_micros(dice.roll(3_000));
+                drop(block_on(self.pool.get_async_timeout(timeout)).map(|mut guard| self.using(&mut guard, || ())));
+            }
+            79..86 => {
+                let mut acquire = self.pool.get_async();
+                for _ in 0..dice.roll(3) {
+                    if let Poll::Ready(answer) = poll_once(&mut acquire) {
+                        return self.answered(answer, |connection| self.using(connection, thread::yield_now));
+                    }
+                }
+            }
+            86..89 => {
+                let mut acquire = self.pool.get_owned_async();
+                if poll_once(&mut acquire).is_pending() {
+                    // A full queue drops it, which is a cancellation like any other.
+                    drop(self.orphans.push(acquire));
+                }
+            }
+            89..92 => {
+                if let Some(acquire) = self.orphans.pop()
+                    && dice.roll(3) > 0
+                {
+                    let mut guard = block_on(acquire).expect("no deadline of its own has passed");
+                    self.using(&mut guard, || ());
+                }
+            }
+            92 => self.answered(self.pool.get(), |connection| connection.is_broken = true),
+            93 => self.answered(self.pool.get(), |connection| connection.is_dirty = true),
+            94 => self.detach(),
+            95 => {
+                if let Ok(mut guard) = self.pool.get() {
+                    let _: Result<(), Refused> = guard.run(|connection| {
+                        self.using(connection, || ());
+                        Err(Refused)
+                    });
+                }
+            }
+            96 => {
+                let panicked = catch_unwind(AssertUnwindSafe(|| {
+                    let mut guard = self.pool.get().expect("the pool serves everybody");
+                    self.using(&mut guard, || panic_any(Refused));
+                }));
+                assert!(panicked.is_err_and(|panic| <dyn Any>::is::<Refused>(&*panic)));
+            }
+            97 => {
+                if let Ok(guard) = self.pool.get_owned() {
+                    thread::spawn(move || drop(guard)).join().expect("a guard may be dropped anywhere");
+                }
+            }
+            _ => {
+                let state = self.pool.state();
+                let sum = state.idle + state.lent + state.connecting + state.checking + state.closing;
+                if sum != state.size || state.size > state.max_size {
+                    self.ledger.wrong_sums.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    fn using(&self, connection: &mut Connection, work: impl FnOnce()) {
+        self.ledger.uses.fetch_add(1, Ordering::Relaxed);
+        connection.work(work);
+    }
+
+    /// Who waits with time enough is served.
+    fn answered<G>(&self, answer: Result<G, AcquireError<Refused>>, work: impl FnOnce(&mut Connection))
+    where
+        G: std::ops::DerefMut<Target = Connection>,
+    {
+        match answer {
+            Ok(mut guard) => work(&mut guard),
+            Err(error) => {
+                eprintln!("not served: {error}");
+                self.ledger.starved.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn detach(&self) {
+        if let Ok(guard) = self.pool.get() {
+            guard.leave();
+            drop(guard.detach());
+        }
+    }
+}
+
+fn number(variable: &str, otherwise: u64) -> u64 {
+    match std::env::var(variable) {
+        Ok(value) => value.parse().unwrap_or_else(|error| panic!("{variable}={value}: {error}")),
+        Err(_) => otherwise,
+    }
+}
+
+/// Fails, by an abort since threads hang, if it is not told in time that all is well.
+fn watch<I: IdleSet>(run: &Run<I>, operations: u64) {
+    let since = Instant::now();
+    while run.done.load(Ordering::Acquire) < operations {
+        if since.elapsed() > PATIENCE {
+            eprintln!("the stress test hangs: {:?}, {}", run.pool, run.pool.state());
+            abort();
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn eventually(what: &str, mut has_happened: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !has_happened() {
+        assert!(since.elapsed() < PATIENCE / 5, "it did not happen: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn stress<I: IdleSet>() {
+    // The panics of this test are part of it.
+    std::panic::set_hook(Box::new(|panic| {
+        if !panic.payload().is::<Refused>() {
+            eprintln!("{panic}");
+        }
+    }));
+    let operations = number("STRESS_OPS", 400_000);
+    let threads = number("STRESS_THREADS", 8);
+    let seed = number("STRESS_SEED", RandomState::new().hash_one(0));
+    println!("{}: STRESS_SEED={seed} STRESS_OPS={operations} STRESS_THREADS={threads}", I::NAME);
+    let scenes = [
+        (4, 0, Fairness::Strict),
+        (4, 2, Fairness::default()),
+        (3, 0, Fairness::Free),
+        (130, 100, Fairness::default()),
+    ];
+    for (scene, (max_size, min_idle, fairness)) in scenes.into_iter().enumerate() {
+        let share = operations / scenes.len() as u64 / threads;
+        stress_one::<I>(max_size, min_idle, fairness, share, threads, seed ^ ((scene as u64) << 32));
+    }
+}
+
+fn stress_one<I: IdleSet>(max_size: usize, min_idle: usize, fairness: Fairness, share: u64, threads: u64, seed: u64) {
+    let ledger = Arc::new(Ledger::default());
+    let pool = Pool::<Database, I>::builder()
+        .name(format!("st-{}", I::NAME))
+        .max_size(max_size)
+        .min_idle(min_idle)
+        .fairness(fairness)
+        .acquire_timeout(PATIENCE / 10)
+        .idle_timeout(Duration::from_millis(40))
+        .max_lifetime(Duration::from_millis(150))
+        .validate_after_idle(Duration::from_millis(8))
+        .connect_backoff(Duration::from_millis(1), Duration::from_millis(4))
+        .build(Database { ledger: Arc::clone(&ledger), trouble: 13 })
+        .expect("good options");
+    let run = Run { pool, ledger, orphans: ArrayQueue::new(ORPHANS), done: AtomicU64::new(0) };
+    thread::scope(|scope| {
+        for thread in 0..threads {
+            let run = &run;
+            scope.spawn(move || {
+                let mut dice = Dice(seed.wrapping_add(thread));
+                for _ in 0..share {
+                    run.operate(&mut dice);
+                    run.done.fetch_add(1, Ordering::Release);
+                }
+            });
+        }
+        watch(&run, share * threads);
+    });
+
+    let Run { pool, ledger, orphans, .. } = run;
+    drop(orphans);
+    eventually("the pool comes to rest", || {
+        let state = pool.state();
+        state.waiters == 0 && state.lent + state.connecting + state.checking + state.closing == 0
+    });
+    for (what, count) in [
+        ("connections with two holders", &ledger.two_holders),
+        ("callers that were not served", &ledger.starved),
+        ("snapshots that do not add up", &ledger.wrong_sums),
+    ] {
+        assert_eq!(count.load(Ordering::Relaxed), 0, "{what}");
+    }
+    let most_open = ledger.most_open.load(Ordering::Relaxed);
+    assert!(most_open <= max_size, "{most_open} connections at once, {max_size} allowed");
+    // Every slot still works.
+    let guards: Vec<_> =
+        (0..max_size).map(|taken| pool.get().unwrap_or_else(|error| panic!("{taken}: {error}"))).collect();
+    assert_eq!(pool.state().lent, max_size);
+    drop(guards);
+    println!("  {fairness:?}, {} of {max_size}: {:?}", most_open, pool.counters());
+    pool.close(PATIENCE / 10).expect("nothing is lent");
+    assert_eq!((ledger.open.load(Ordering::Relaxed), ledger.alive.load(Ordering::Acquire)), (0, 0));
+    assert_eq!(ledger.uses.load(Ordering::Relaxed), ledger.uses_counted.load(Ordering::Relaxed), "uses were lost");
+    drop(pool);
+    eventually("the pool's memory is freed", || Arc::strong_count(&ledger) == 1);
+    eventually("its threads end", || threads_named(&format!("st-{}", I::NAME)) == 0);
+}
+
+/// Threads of this process by the beginning of their names, of which the kernel keeps 15 bytes.
+fn threads_named(prefix: &str) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    // A task that ends between the two reads has no name, and is gone.
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+    names.filter(|name| name.starts_with(prefix)).count()
+}
+
+#[test]
+fn a_mutex_pool_survives() {
+    stress::<idle::MutexQueue>();
+}
+
+#[test]
+fn a_lock_free_pool_survives() {
+    stress::<idle::LockFreeQueue>();
+}
+
+#[test]
+fn a_slots_pool_survives() {
+    stress::<idle::Slots>();
+}
+
+/// Not under ThreadSanitizer, which rightly reports the crate's own races.
+#[cfg(feature = "lockfree")]
+#[test]
+fn a_lockfree_crate_pool_survives() {
+    stress::<idle::LockfreeCrateQueue>();
+}
