@@ -226,7 +226,7 @@ where
     I: IdleSet,
     B: Borrow<Core<M, I>> + Clone,
 {
-    #[inline]
+    #[inline(always)]
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Acquired<M>> {
         if self.place.is_none()
             && let Some(held) = self.core.borrow().checkout()
@@ -281,7 +281,7 @@ impl<'p, M: Manager, I: IdleSet> Acquire<'p, M, I> {
 impl<'p, M: Manager, I: IdleSet> Future for Acquire<'p, M, I> {
     type Output = Result<Guard<'p, M, I>, AcquireError<M::Error>>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let core = self.waiting.core;
         self.waiting.poll(context).map_ok(|held| Guard::new(core, held))
@@ -304,7 +304,7 @@ impl<M: Manager, I: IdleSet> AcquireOwned<M, I> {
 impl<M: Manager, I: IdleSet> Future for AcquireOwned<M, I> {
     type Output = Result<OwnedGuard<M, I>, AcquireError<M::Error>>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.waiting.poll(context).map_ok(|held| OwnedGuard::new(Arc::clone(&self.waiting.core), held))
     }

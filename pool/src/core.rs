@@ -129,8 +129,11 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         })
     }
 
+    // What a checkout and a checkin consist of is inlined for certain. Left to itself the compiler returns a guard through
+    // memory, in pieces that are then read back as one: the processor stalls on that for twice as long as all the rest.
+
     /// An idle connection that may be lent, if there is one for newcomers.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn checkout(&self) -> Option<Held> {
         if self.waiters.attention_hint() & (CLOSED | LINE) != 0 {
             return None;
@@ -143,7 +146,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     }
 
     /// The same, if the connection may be lent; else the next one that may.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn inspect(&self, held: Held) -> Option<Held> {
         match self.examine(held) {
             Ok(held) => Some(held),
@@ -152,7 +155,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     }
 
     /// The same, if the connection may be lent. `Err` has it when it must be validated first and enough are already.
-    #[inline]
+    #[inline(always)]
     fn examine(&self, held: Held) -> Result<Held, Option<Held>> {
         let slot = self.slots.slot(&held);
         if self.tick.load(Ordering::Relaxed) >= slot.due_at.load(Ordering::Relaxed) {
@@ -225,7 +228,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     }
 
     /// A connection comes back. `broken`: its holder knows that it is, or panicked.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn checkin(&self, held: Held, broken: bool) {
         let start = Start::now();
         let mut rescue = Rescue { core: self, held: Some(held) };
@@ -246,7 +249,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     }
 
     /// A sound connection becomes idle, from now on, unless its life is over.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn freshen(&self, held: Held) {
         let tick = self.tick.load(Ordering::Relaxed);
         // Within one tick nothing changes (unless every checkout is to be validated), and stores that are left out do not
@@ -283,7 +286,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     }
 
     /// A connection becomes idle, or goes to whoever has waited too long for it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn make_idle(&self, held: Held) {
         if self.waiters.attention_hint() != 0 {
             return self.make_idle_with_waiters(held);
@@ -496,12 +499,12 @@ struct Rescue<'a, M: Manager, I: IdleSet> {
 }
 
 impl<M: Manager, I: IdleSet> Rescue<'_, M, I> {
-    #[inline]
+    #[inline(always)]
     fn connection(&mut self) -> Option<&mut M::Connection> {
         self.core.slots.connection_mut(self.held.as_mut()?).as_mut()
     }
 
-    #[inline]
+    #[inline(always)]
     fn disarm(mut self) -> Held {
         self.held.take().expect("a rescue is disarmed once")
     }

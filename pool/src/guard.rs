@@ -20,24 +20,24 @@ struct Loan {
 }
 
 impl Loan {
-    #[inline]
+    #[inline(always)]
     fn new(held: Held) -> Self {
         Self { held: Some(held), is_broken: false, began_in_panic: std::thread::panicking() }
     }
 
-    #[inline]
+    #[inline(always)]
     fn connection<'a, M: Manager, I>(&'a self, core: &'a Core<M, I>) -> &'a M::Connection {
         let held = self.held.as_ref().expect(HAS_CONNECTION);
         core.slots.connection(held).expect(HAS_CONNECTION)
     }
 
-    #[inline]
+    #[inline(always)]
     fn connection_mut<'a, M: Manager, I>(&'a mut self, core: &'a Core<M, I>) -> &'a mut M::Connection {
         let held = self.held.as_mut().expect(HAS_CONNECTION);
         core.slots.connection_mut(held).as_mut().expect(HAS_CONNECTION)
     }
 
-    #[inline]
+    #[inline(always)]
     fn end<M: Manager, I: IdleSet>(&mut self, core: &Core<M, I>) {
         if let Some(held) = self.held.take() {
             // A holder that panics may have left the connection in the middle of something.
@@ -100,21 +100,21 @@ macro_rules! guard_traits {
         impl<M: Manager, I: IdleSet> Deref for $guard<$($lifetime,)? M, I> {
             type Target = M::Connection;
 
-            #[inline]
+            #[inline(always)]
             fn deref(&self) -> &M::Connection {
                 self.loan.connection(&self.core)
             }
         }
 
         impl<M: Manager, I: IdleSet> DerefMut for $guard<$($lifetime,)? M, I> {
-            #[inline]
+            #[inline(always)]
             fn deref_mut(&mut self) -> &mut M::Connection {
                 self.loan.connection_mut(&self.core)
             }
         }
 
         impl<M: Manager, I: IdleSet> Drop for $guard<$($lifetime,)? M, I> {
-            #[inline]
+            #[inline(always)]
             fn drop(&mut self) {
                 self.loan.end(&self.core);
             }
@@ -135,7 +135,7 @@ pub struct Guard<'p, M: Manager, I: IdleSet> {
 }
 
 impl<'p, M: Manager, I: IdleSet> Guard<'p, M, I> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(core: &'p Core<M, I>, held: Held) -> Self {
         Self { core, loan: Loan::new(held) }
     }
@@ -154,7 +154,7 @@ pub struct OwnedGuard<M: Manager, I: IdleSet> {
 }
 
 impl<M: Manager, I: IdleSet> OwnedGuard<M, I> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(core: Arc<Core<M, I>>, held: Held) -> Self {
         Self { core, loan: Loan::new(held) }
     }

@@ -81,7 +81,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     /// # Errors
     ///
     /// [`AcquireError`] says what was missing.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self) -> Result<Guard<'_, M, I>, AcquireError<M::Error>> {
         self.get_timeout(self.core.config.acquire_timeout)
     }
@@ -91,7 +91,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     /// # Errors
     ///
     /// [`AcquireError`] says what was missing.
-    #[inline]
+    #[inline(always)]
     pub fn get_timeout(&self, timeout: Duration) -> Result<Guard<'_, M, I>, AcquireError<M::Error>> {
         let held = match self.core.checkout() {
             Some(held) => held,
@@ -105,7 +105,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     /// # Errors
     ///
     /// [`AcquireError`], with a wait of zero.
-    #[inline]
+    #[inline(always)]
     pub fn try_get(&self) -> Result<Guard<'_, M, I>, AcquireError<M::Error>> {
         self.get_timeout(Duration::ZERO)
     }
@@ -135,7 +135,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     /// # Errors
     ///
     /// [`AcquireError`] says what was missing.
-    #[inline]
+    #[inline(always)]
     pub fn get_owned(&self) -> Result<OwnedGuard<M, I>, AcquireError<M::Error>> {
         let held = match self.core.checkout() {
             Some(held) => held,

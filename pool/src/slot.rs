@@ -59,12 +59,12 @@ pub(crate) struct Held {
 
 impl Held {
     /// Private to this file: rights are made with their table, and by [`SlotTable::claim`].
-    #[inline]
+    #[inline(always)]
     fn new(index: usize) -> Self {
         Self { number: NonZeroU32::MIN.saturating_add(index as u32) }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn index(&self) -> usize {
         self.number.get() as usize - 1
     }
@@ -116,7 +116,7 @@ impl<C> SlotTable<C> {
         self.slots.len()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn slot(&self, held: &Held) -> &Slot<C> {
         debug_assert!(held.index() < self.slots.len(), "a right of another table");
         // SAFETY: a right is made by `new` or `claim` for an index of this table, whose length never changes, and a
@@ -130,7 +130,7 @@ impl<C> SlotTable<C> {
     }
 
     /// The connection of the slot, if it has one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn connection<'a>(&'a self, held: &'a Held) -> Option<&'a C> {
         let cell = self.slot(held).connection.get();
         // SAFETY: `held` is the only right to this slot and is borrowed, so nobody has a unique reference.
@@ -138,7 +138,7 @@ impl<C> SlotTable<C> {
     }
 
     /// The place of the slot's connection, to use, fill or empty.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn connection_mut<'a>(&'a self, held: &'a mut Held) -> &'a mut Option<C> {
         let cell = self.slot(held).connection.get();
         // SAFETY: `held` is the only right to this slot and is borrowed uniquely, so nobody else has any reference.
@@ -167,7 +167,7 @@ impl<C> SlotTable<C> {
     /// Takes the right of an idle slot that has no holder; `None` when it is not idle (any more).
     ///
     /// Together with [`release`](Self::release) this is all the synchronisation that the set without a queue has.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn claim(&self, index: usize) -> Option<Held> {
         let word = &self.slots[index].word;
         // Acquire pairs with the release in `release`: what the last holder did to the connection is seen here.
@@ -181,7 +181,7 @@ impl<C> SlotTable<C> {
     ///
     /// A full barrier: what is loaded after it is not older than the moment the slot became idle. A checkin looks for
     /// waiters next, and a waiter looks for idle slots after it has registered, so one of the two sees the other.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn release(&self, held: Held) {
         // The swap is the barrier (on x86 it costs 2 ns less than a store and a fence).
         self.slot(&held).word.swap(Phase::Idle as u32, Ordering::SeqCst);
@@ -216,7 +216,7 @@ impl<C> SlotTable<C> {
 
 impl<C> Slot<C> {
     /// Counts a loan. The holder alone writes it, so no read-modify-write is needed.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn count_loan(&self) {
         self.loans.store(self.loans.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }

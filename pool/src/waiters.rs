@@ -373,7 +373,9 @@ impl<F: Clone> Attendant<'_, F> {
         let Some(first) = self.line.first_to_serve() else { return false };
         match self.waiters.fairness {
             Fairness::Strict => true,
-            Fairness::Bounded(bound) => now().saturating_duration_since(self.line.places[first as usize].since) >= bound,
+            Fairness::Bounded(bound) => {
+                now().saturating_duration_since(self.line.places[first as usize].since) >= bound
+            }
             Fairness::Free => false,
         }
     }

@@ -24,7 +24,7 @@ impl Set for LockFreeQueue {
         Self { idle: ArrayQueue::new(max_size) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn take<C>(&self, slots: &SlotTable<C>) -> Option<Held> {
         let held = self.idle.pop()?;
         slots.mark(&held, Phase::Lent);
@@ -36,7 +36,7 @@ impl Set for LockFreeQueue {
     /// it. So if the look for waiters that follows (a SeqCst load) missed a waiter, the waiter's registration comes
     /// later in the single order of SeqCst operations than the tail's move, and its pop finds the cell. Checked by
     /// random schedules and the stress test; loom cannot see into the queue.
-    #[inline]
+    #[inline(always)]
     fn give<C>(&self, slots: &SlotTable<C>, held: Held) {
         slots.mark_queued(&held);
         let mut held = held;

@@ -19,7 +19,7 @@ impl Set for MutexQueue {
         Self { idle: Lock::new(Vec::with_capacity(max_size)) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn take<C>(&self, slots: &SlotTable<C>) -> Option<Held> {
         let held = self.idle.lock().pop()?;
         slots.mark(&held, Phase::Lent);
@@ -28,7 +28,7 @@ impl Set for MutexQueue {
 
     /// The lock orders a `give` and a `take`: if the take came first, the waiter's registration, which precedes it,
     /// happens before this lock is taken, and the look that follows sees it. Model-checked: `no_lost_wakeup_mutex`.
-    #[inline]
+    #[inline(always)]
     fn give<C>(&self, slots: &SlotTable<C>, held: Held) {
         slots.mark_queued(&held);
         self.idle.lock().push(held);

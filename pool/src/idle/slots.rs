@@ -91,7 +91,7 @@ impl Set for Slots {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn take<C>(&self, slots: &SlotTable<C>) -> Option<Held> {
         let home = self.home.get();
         if home < slots.len()
@@ -104,7 +104,7 @@ impl Set for Slots {
 
     /// `release` is a full barrier, and so is the fence below: the look for waiters that follows is not older than the
     /// moment the slot could be found. Model-checked: `no_lost_wakeup_slots`.
-    #[inline]
+    #[inline(always)]
     fn give<C>(&self, slots: &SlotTable<C>, held: Held) {
         let index = held.index();
         slots.release(held);
