@@ -61,7 +61,7 @@ impl From<&str> for Failure {
 /// A database, or something in its place.
 pub trait Backend: Sync {
     /// What a workload works on.
-    type Raw: Send + 'static;
+    type Raw: ?Sized + 'static;
     /// How the contenders connect.
     type Manager: Manager<Connection: AsRaw<Self::Raw> + Unpin>;
     /// How r2d2's users connect; the same manager where there is no crate for it.
@@ -163,7 +163,7 @@ pub struct Counted<C> {
     pub token: OpenToken,
 }
 
-impl<R, C: AsRaw<R>> AsRaw<R> for Counted<C> {
+impl<R: ?Sized, C: AsRaw<R>> AsRaw<R> for Counted<C> {
     #[inline]
     fn as_raw(&mut self) -> &mut R {
         self.connection.as_raw()

@@ -7,13 +7,13 @@
 use crate::backend::Failure;
 
 /// Access to the connection a workload works on, whatever the contender wraps around it.
-pub trait AsRaw<R> {
+pub trait AsRaw<R: ?Sized> {
     /// The connection itself.
     fn as_raw(&mut self) -> &mut R;
 }
 
 /// A source of connections, shared by all threads of a run. `R` is what a workload works on.
-pub trait Contender<R>: Sync {
+pub trait Contender<R: ?Sized>: Sync {
     /// What one thread holds on to between its operations: nothing for most pools, a connection for the floor, the
     /// entered runtime for the async ones.
     type Session<'a>: Session<R>
@@ -61,7 +61,7 @@ impl PoolTiming {
 }
 
 /// One thread's use of a contender.
-pub trait Session<R> {
+pub trait Session<R: ?Sized> {
     /// Acquires a connection, does `work` with it and gives it back. The time until `work` begins is the acquire, the
     /// time after it ends is the checkin.
     ///
@@ -72,7 +72,7 @@ pub trait Session<R> {
 }
 
 /// Something to do with a contender whose type only the registry knows; see [`contenders::enter`](crate::contenders::enter).
-pub trait Visit<R> {
+pub trait Visit<R: ?Sized> {
     /// What comes out of it.
     type Output;
 
@@ -89,7 +89,7 @@ pub trait Visit<R> {
 /// # Errors
 ///
 /// When one of them could not be had.
-pub fn open_all<R>(contender: &impl Contender<R>, count: usize) -> Result<(), Failure> {
+pub fn open_all<R: ?Sized>(contender: &impl Contender<R>, count: usize) -> Result<(), Failure> {
     match count {
         0 => Ok(()),
         _ => contender.session()?.with(|_| open_all(contender, count - 1))?,

@@ -51,7 +51,7 @@ struct Span {
 /// # Errors
 ///
 /// The first failure of any thread; the others stop at their next batch.
-pub fn run<R, C: Contender<R>, W: Work<R>>(
+pub fn run<R: ?Sized, C: Contender<R>, W: Work<R>>(
     contender: &C,
     work: &W,
     threads: usize,
@@ -138,7 +138,7 @@ const LONGEST_WAIT_NS: u64 = 60_000_000_000;
 /// # Errors
 ///
 /// The first failure of any thread.
-pub fn observe<R, C: Contender<R>, W: Work<R>>(
+pub fn observe<R: ?Sized, C: Contender<R>, W: Work<R>>(
     contender: &C,
     work: &W,
     threads: usize,
@@ -194,7 +194,7 @@ pub struct Phases {
 /// # Errors
 ///
 /// The first failure of any thread.
-pub fn dissect<R, C: Contender<R>, W: Work<R>>(
+pub fn dissect<R: ?Sized, C: Contender<R>, W: Work<R>>(
     contender: &C,
     work: &W,
     threads: usize,
@@ -268,7 +268,7 @@ impl<T> Ops for (u64, T) {
 }
 
 /// Runs `body` on `threads` threads that start together.
-fn on_threads<R, C: Contender<R>, T: Ops + Send>(
+fn on_threads<R: ?Sized, C: Contender<R>, T: Ops + Send>(
     contender: &C,
     threads: usize,
     body: impl Fn(&mut C::Session<'_>, usize, &AtomicBool) -> Result<T, Failure> + Sync,

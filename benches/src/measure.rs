@@ -6,7 +6,7 @@ use std::sync::Arc;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, SamplingMode, Throughput};
 
-use crate::backend::mysql::{Mysql, Observer, Table};
+use crate::backend::mysql::{Mysql, Observer, Sql, Table};
 use crate::backend::stub::{Stub, StubConnection};
 use crate::backend::{Backend, Failure, Gauge};
 use crate::collect::{criterion_folder, take_criterion_samples};
@@ -212,7 +212,7 @@ impl Bench<'_> {
     /// # Errors
     ///
     /// When the visit fails or a count is wrong.
-    pub fn insert<V: Visit<mysql::Conn>>(
+    pub fn insert<V: Visit<dyn Sql>>(
         &mut self,
         entrant: Entrant,
         threads: usize,
@@ -231,7 +231,7 @@ impl Bench<'_> {
     /// # Errors
     ///
     /// When the visit fails or a count is wrong.
-    pub fn read<V: Visit<mysql::Conn>>(
+    pub fn read<V: Visit<dyn Sql>>(
         &mut self,
         entrant: Entrant,
         threads: usize,
@@ -257,7 +257,7 @@ struct Opened<V> {
     visit: V,
 }
 
-impl<R, V: Visit<R>> Visit<R> for Opened<V> {
+impl<R: ?Sized, V: Visit<R>> Visit<R> for Opened<V> {
     type Output = V::Output;
 
     fn visit<C: Contender<R>>(self, contender: &C) -> Result<V::Output, Failure> {
@@ -279,7 +279,7 @@ pub struct Timed<'a, W> {
     pub quota: Quota,
 }
 
-impl<R, W: Work<R>> Visit<R> for Timed<'_, W> {
+impl<R: ?Sized, W: Work<R>> Visit<R> for Timed<'_, W> {
     type Output = Sample;
 
     fn visit<C: Contender<R>>(self, contender: &C) -> Result<Sample, Failure> {

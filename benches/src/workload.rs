@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
-use mysql::Conn;
-use mysql::prelude::Queryable;
-
 use crate::backend::Failure;
+use crate::backend::mysql::Sql;
 use crate::backend::stub::{Hold, StubConnection};
 use crate::contenders::Entrant;
 use crate::record::Cell;
 
 /// One operation on a connection.
-pub trait Work<R>: Sync {
+pub trait Work<R: ?Sized>: Sync {
     /// Does it. `op` counts the operations of a run from zero; no two of a run have the same.
     ///
     /// # Errors
@@ -76,10 +74,13 @@ impl Insert {
     }
 }
 
-impl Work<Conn> for Insert {
-    fn run(&self, raw: &mut Conn, op: u64) -> Result<(), Failure> {
-        raw.query_drop(self.statement(op)).map_err(|error| Failure::of("insert", error))?;
-        if raw.affected_rows() == 1 { Ok(()) } else { Err(Failure::new("an insert did not insert its row")) }
+impl Work<dyn Sql> for Insert {
+    fn run(&self, raw: &mut (dyn Sql + 'static), op: u64) -> Result<(), Failure> {
+        match raw.execute(&self.statement(op)) {
+            Ok(1) => Ok(()),
+            Ok(rows) => Err(Failure::new(format!("an insert inserted {rows} rows"))),
+            Err(error) => Err(Failure::of("insert", error)),
+        }
     }
 }
 
@@ -119,11 +120,10 @@ impl Select {
     }
 }
 
-impl Work<Conn> for Select {
-    fn run(&self, raw: &mut Conn, op: u64) -> Result<(), Failure> {
+impl Work<dyn Sql> for Select {
+    fn run(&self, raw: &mut (dyn Sql + 'static), op: u64) -> Result<(), Failure> {
         let key = self.key(op);
-        let name: Option<String> =
-            raw.query_first(self.statement(key)).map_err(|error| Failure::of("select", error))?;
+        let name = raw.first(&self.statement(key)).map_err(|error| Failure::of("select", error))?;
         Self::check(key, name.as_deref())
     }
 }

@@ -48,7 +48,7 @@ fn block(suite: &mut Suite, mut cells: Vec<Cell>, hold: Hold) -> Result<(), Fail
     let profile = suite.profile();
     // Long enough that the kernel gives each of the threads its turn many times, and that a thousandth of the acquires of
     // the slowest hold are still a few.
-    let time = Duration::from_millis(profile.pick(5, 150, 400, 3_000));
+    let time = Duration::from_millis(profile.pick(5, 150, 300, 3_000));
     let rounds = profile.pick(1, 1, 3, 5);
     let observations = in_rounds(&cells, rounds, |cell| {
         let entrant = cell.entrant().ok_or_else(|| Failure::new("a cell without a contender"))?;

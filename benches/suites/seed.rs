@@ -79,7 +79,6 @@ fn inserts(profile: Profile, flush: Flush) -> Vec<Block> {
     let mut blocks = Vec::new();
     for rows in SEED_ROWS {
         let is_small = rows == SEED_ROWS[0];
-        let is_large = rows == SEED_ROWS[2];
         let threads: &[usize] = match profile {
             Profile::Smoke => &[1, 2],
             Profile::Full => SEED.threads,
@@ -87,12 +86,12 @@ fn inserts(profile: Profile, flush: Flush) -> Vec<Block> {
             Profile::Quick | Profile::Default => &[1, 4],
         };
         let rounds = match (profile, flush) {
-            (Profile::Smoke, _) if is_small => 1,
-            (Profile::Quick, _) if is_small => 1,
+            (Profile::Smoke | Profile::Quick, _) if is_small => 1,
             (Profile::Smoke | Profile::Quick, _) => continue,
-            (Profile::Default, Flush::Durable) if is_large => 1,
-            (Profile::Default, Flush::Durable) if !is_small => 2,
-            (Profile::Default, _) => 3,
+            (Profile::Default, Flush::Durable) if is_small => 3,
+            (Profile::Default, Flush::Durable) => 2,
+            (Profile::Default, Flush::Relaxed) if is_small => 5,
+            (Profile::Default, Flush::Relaxed) => 3,
             (Profile::Full, _) => 5,
         };
         let everybody = everybody();
@@ -106,7 +105,7 @@ fn inserts(profile: Profile, flush: Flush) -> Vec<Block> {
 /// The blocks of reads of one row.
 fn reads(profile: Profile) -> Vec<Block> {
     let threads: &[usize] = profile.pick(&[2], &[1, 4], &[1, 4, 16], SEED.threads);
-    let (rows, rounds) = (profile.pick(20, 500, 2_000, 10_000), profile.pick(1, 1, 3, 5));
+    let (rows, rounds) = (profile.pick(20, 500, 2_000, 10_000), profile.pick(1, 1, 5, 5));
     threads.iter().map(|&threads| Block { rows, threads, rounds, entrants: everybody() }).collect()
 }
 

@@ -9,7 +9,7 @@
 use std::process::ExitCode;
 
 use benches::backend::Failure;
-use benches::backend::mysql::{Flush, Mysql, Observer, Table};
+use benches::backend::mysql::{Flush, Mysql, Observer, Sql, Table};
 use benches::contender::{Contender, PoolTiming, Visit};
 use benches::contenders::Entrant;
 use benches::drive::{Phases, Quota, Sample, dissect};
@@ -111,10 +111,10 @@ struct Dissected<'a> {
     rows: u64,
 }
 
-impl Visit<mysql::Conn> for Dissected<'_> {
+impl Visit<dyn Sql> for Dissected<'_> {
     type Output = (Sample, Parts);
 
-    fn visit<C: Contender<mysql::Conn>>(self, contender: &C) -> Result<Self::Output, Failure> {
+    fn visit<C: Contender<dyn Sql>>(self, contender: &C) -> Result<Self::Output, Failure> {
         let before = contender.pool_timing();
         let (sample, phases) = dissect(contender, self.work, self.threads, self.rows)?;
         let pool = match (before, contender.pool_timing()) {

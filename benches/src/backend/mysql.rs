@@ -110,16 +110,54 @@ pub fn tuned(opts: OptsBuilder) -> OptsBuilder {
         .write_timeout(Some(STATEMENT_TIMEOUT))
 }
 
-impl AsRaw<Conn> for MysqlConnection {
-    #[inline]
-    fn as_raw(&mut self) -> &mut Conn {
+/// What the workloads ask of a connection. Ours come as [`MysqlConnection`], which looks at every statement to know
+/// whether the session must be reset; used as a plain `Conn` it would be spared that, and our users are not.
+pub trait Sql {
+    /// Runs a statement and says how many rows it touched.
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver.
+    fn execute(&mut self, statement: &str) -> mysql::Result<u64>;
+
+    /// The first column of the first row.
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver.
+    fn first(&mut self, query: &str) -> mysql::Result<Option<String>>;
+}
+
+impl Sql for Conn {
+    fn execute(&mut self, statement: &str) -> mysql::Result<u64> {
+        self.query_drop(statement)?;
+        Ok(self.affected_rows())
+    }
+
+    fn first(&mut self, query: &str) -> mysql::Result<Option<String>> {
+        self.query_first(query)
+    }
+}
+
+impl Sql for MysqlConnection {
+    fn execute(&mut self, statement: &str) -> mysql::Result<u64> {
+        self.query_drop(statement)?;
+        Ok(self.affected_rows())
+    }
+
+    fn first(&mut self, query: &str) -> mysql::Result<Option<String>> {
+        self.query_first(query)
+    }
+}
+
+impl AsRaw<dyn Sql> for MysqlConnection {
+    fn as_raw(&mut self) -> &mut (dyn Sql + 'static) {
         self
     }
 }
 
-impl AsRaw<Conn> for Conn {
-    #[inline]
-    fn as_raw(&mut self) -> &mut Conn {
+impl AsRaw<dyn Sql> for Conn {
+    fn as_raw(&mut self) -> &mut (dyn Sql + 'static) {
         self
     }
 }
@@ -150,7 +188,7 @@ impl r2d2::ManageConnection for UsersR2d2 {
 }
 
 impl Backend for Mysql {
-    type Raw = Conn;
+    type Raw = dyn Sql;
     type Manager = MysqlManager;
     type R2d2 = UsersR2d2;
 
@@ -167,7 +205,12 @@ impl Backend for Mysql {
         UsersR2d2 { manager, gauge: Arc::clone(gauge) }
     }
 
-    fn visit_driver_pool<V: Visit<Conn>>(&self, size: usize, is_checked: bool, visit: V) -> Result<V::Output, Failure> {
+    fn visit_driver_pool<V: Visit<dyn Sql>>(
+        &self,
+        size: usize,
+        is_checked: bool,
+        visit: V,
+    ) -> Result<V::Output, Failure> {
         visit.visit(&MysqlPool::open(size, &self.opts, is_checked)?)
     }
 }

@@ -36,7 +36,7 @@ impl<C> BareMutex<C> {
     }
 }
 
-impl<R, C: AsRaw<R> + Send + 'static> Contender<R> for BareMutex<C> {
+impl<R: ?Sized, C: AsRaw<R> + Send + 'static> Contender<R> for BareMutex<C> {
     type Session<'a> = &'a Self;
 
     fn session(&self) -> Result<Self::Session<'_>, Failure> {
@@ -44,7 +44,7 @@ impl<R, C: AsRaw<R> + Send + 'static> Contender<R> for BareMutex<C> {
     }
 }
 
-impl<R, C: AsRaw<R>> Session<R> for &BareMutex<C> {
+impl<R: ?Sized, C: AsRaw<R>> Session<R> for &BareMutex<C> {
     #[inline]
     fn with<T>(&mut self, work: impl FnOnce(&mut R) -> T) -> Result<T, Failure> {
         let mut connection = self.take();

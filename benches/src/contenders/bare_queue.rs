@@ -38,7 +38,7 @@ impl<C> BareQueue<C> {
     }
 }
 
-impl<R, C: AsRaw<R> + Send + 'static> Contender<R> for BareQueue<C> {
+impl<R: ?Sized, C: AsRaw<R> + Send + 'static> Contender<R> for BareQueue<C> {
     type Session<'a> = &'a Self;
 
     fn session(&self) -> Result<Self::Session<'_>, Failure> {
@@ -46,7 +46,7 @@ impl<R, C: AsRaw<R> + Send + 'static> Contender<R> for BareQueue<C> {
     }
 }
 
-impl<R, C: AsRaw<R>> Session<R> for &BareQueue<C> {
+impl<R: ?Sized, C: AsRaw<R>> Session<R> for &BareQueue<C> {
     #[inline]
     fn with<T>(&mut self, work: impl FnOnce(&mut R) -> T) -> Result<T, Failure> {
         let mut connection = self.take();

@@ -49,7 +49,7 @@ pub fn open<M: Manager>(size: usize, manager: Gauged<M>) -> Result<Hosting<M>, F
     })
 }
 
-impl<R, M: Manager<Connection: AsRaw<R>>> Contender<R> for Hosting<M> {
+impl<R: ?Sized, M: Manager<Connection: AsRaw<R>>> Contender<R> for Hosting<M> {
     type Session<'a> = Parked<'a, Pool<Bb8<M>>>;
 
     fn session(&self) -> Result<Self::Session<'_>, Failure> {
@@ -57,7 +57,7 @@ impl<R, M: Manager<Connection: AsRaw<R>>> Contender<R> for Hosting<M> {
     }
 }
 
-impl<R, M: Manager<Connection: AsRaw<R>>> Session<R> for Parked<'_, Pool<Bb8<M>>> {
+impl<R: ?Sized, M: Manager<Connection: AsRaw<R>>> Session<R> for Parked<'_, Pool<Bb8<M>>> {
     #[inline]
     fn with<T>(&mut self, work: impl FnOnce(&mut R) -> T) -> Result<T, Failure> {
         let mut guard = self.block_on(self.pool.get()).map_err(|error| Failure::of("bb8", error))?;

@@ -44,7 +44,7 @@ pub fn open<M: Manager>(size: usize, manager: Gauged<M>) -> Result<Hosting<M>, F
     })
 }
 
-impl<R, M: Manager<Connection: AsRaw<R>>> Contender<R> for Hosting<M> {
+impl<R: ?Sized, M: Manager<Connection: AsRaw<R>>> Contender<R> for Hosting<M> {
     type Session<'a> = Parked<'a, Pool<Deadpool<M>>>;
 
     fn session(&self) -> Result<Self::Session<'_>, Failure> {
@@ -52,7 +52,7 @@ impl<R, M: Manager<Connection: AsRaw<R>>> Contender<R> for Hosting<M> {
     }
 }
 
-impl<R, M: Manager<Connection: AsRaw<R>>> Session<R> for Parked<'_, Pool<Deadpool<M>>> {
+impl<R: ?Sized, M: Manager<Connection: AsRaw<R>>> Session<R> for Parked<'_, Pool<Deadpool<M>>> {
     #[inline]
     fn with<T>(&mut self, work: impl FnOnce(&mut R) -> T) -> Result<T, Failure> {
         let mut object: Object<Deadpool<M>> =

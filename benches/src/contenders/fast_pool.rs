@@ -42,7 +42,7 @@ pub fn open<M: Manager<Connection: Unpin>>(size: usize, manager: Gauged<M>) -> R
     })
 }
 
-impl<R, M: Manager<Connection: AsRaw<R> + Unpin>> Contender<R> for Hosting<M> {
+impl<R: ?Sized, M: Manager<Connection: AsRaw<R> + Unpin>> Contender<R> for Hosting<M> {
     type Session<'a> = Parked<'a, Pool<FastPool<M>>>;
 
     fn session(&self) -> Result<Self::Session<'_>, Failure> {
@@ -50,7 +50,7 @@ impl<R, M: Manager<Connection: AsRaw<R> + Unpin>> Contender<R> for Hosting<M> {
     }
 }
 
-impl<R, M: Manager<Connection: AsRaw<R> + Unpin>> Session<R> for Parked<'_, Pool<FastPool<M>>> {
+impl<R: ?Sized, M: Manager<Connection: AsRaw<R> + Unpin>> Session<R> for Parked<'_, Pool<FastPool<M>>> {
     #[inline]
     fn with<T>(&mut self, work: impl FnOnce(&mut R) -> T) -> Result<T, Failure> {
         let mut guard = self.block_on(self.pool.get()).map_err(|error| Failure::of("fast_pool", error))?;

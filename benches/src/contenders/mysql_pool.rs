@@ -1,8 +1,9 @@
 //! The pool that comes with the mysql crate: as it comes (a ping at checkout, a session reset at checkin, which also
 //! empties the statement cache), and without either.
 
-use mysql::{Conn, Opts, OptsBuilder, PoolConstraints, PoolOpts, PooledConn};
+use mysql::{Opts, OptsBuilder, PoolConstraints, PoolOpts, PooledConn};
 
+use crate::backend::mysql::Sql;
 use crate::backend::{ACQUIRE_TIMEOUT, Failure};
 use crate::contender::{AsRaw, Contender, Session};
 
@@ -29,13 +30,13 @@ impl MysqlPool {
     }
 }
 
-impl AsRaw<Conn> for PooledConn {
-    fn as_raw(&mut self) -> &mut Conn {
+impl AsRaw<dyn Sql> for PooledConn {
+    fn as_raw(&mut self) -> &mut (dyn Sql + 'static) {
         self.as_mut()
     }
 }
 
-impl Contender<Conn> for MysqlPool {
+impl Contender<dyn Sql> for MysqlPool {
     type Session<'a> = &'a mysql::Pool;
 
     fn session(&self) -> Result<Self::Session<'_>, Failure> {
@@ -43,8 +44,8 @@ impl Contender<Conn> for MysqlPool {
     }
 }
 
-impl Session<Conn> for &mysql::Pool {
-    fn with<T>(&mut self, work: impl FnOnce(&mut Conn) -> T) -> Result<T, Failure> {
+impl Session<dyn Sql> for &mysql::Pool {
+    fn with<T>(&mut self, work: impl FnOnce(&mut (dyn Sql + 'static)) -> T) -> Result<T, Failure> {
         let mut connection = self.try_get_conn(ACQUIRE_TIMEOUT).map_err(|error| Failure::of("mysql's pool", error))?;
         Ok(work(connection.as_raw()))
     }

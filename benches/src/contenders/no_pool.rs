@@ -9,7 +9,7 @@ use crate::contender::{AsRaw, Contender, Session};
 #[derive(Debug)]
 pub struct NoPool<M>(pub Gauged<M>);
 
-impl<R, M: Manager<Connection: AsRaw<R>>> Contender<R> for NoPool<M> {
+impl<R: ?Sized, M: Manager<Connection: AsRaw<R>>> Contender<R> for NoPool<M> {
     type Session<'a> = &'a Gauged<M>;
 
     fn session(&self) -> Result<Self::Session<'_>, Failure> {
@@ -25,7 +25,7 @@ impl<R, M: Manager<Connection: AsRaw<R>>> Contender<R> for NoPool<M> {
     }
 }
 
-impl<R, M: Manager<Connection: AsRaw<R>>> Session<R> for &Gauged<M> {
+impl<R: ?Sized, M: Manager<Connection: AsRaw<R>>> Session<R> for &Gauged<M> {
     #[inline]
     fn with<T>(&mut self, work: impl FnOnce(&mut R) -> T) -> Result<T, Failure> {
         let mut connection = self.open()?;

@@ -37,7 +37,7 @@ impl<M: Manager, I: IdleSet> fmt::Debug for Borrowed<'_, M, I> {
     }
 }
 
-impl<R, M: Manager<Connection: AsRaw<R>>, I: IdleSet> Contender<R> for Ours<M, I> {
+impl<R: ?Sized, M: Manager<Connection: AsRaw<R>>, I: IdleSet> Contender<R> for Ours<M, I> {
     type Session<'a> = Borrowed<'a, M, I>;
 
     fn session(&self) -> Result<Self::Session<'_>, Failure> {
@@ -51,7 +51,7 @@ impl<R, M: Manager<Connection: AsRaw<R>>, I: IdleSet> Contender<R> for Ours<M, I
     }
 }
 
-impl<R, M: Manager<Connection: AsRaw<R>>, I: IdleSet> Session<R> for Borrowed<'_, M, I> {
+impl<R: ?Sized, M: Manager<Connection: AsRaw<R>>, I: IdleSet> Session<R> for Borrowed<'_, M, I> {
     #[inline]
     fn with<T>(&mut self, work: impl FnOnce(&mut R) -> T) -> Result<T, Failure> {
         let mut guard = self.0.get().map_err(|error| Failure::of("our pool", error))?;

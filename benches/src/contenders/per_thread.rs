@@ -13,7 +13,7 @@ pub struct PerThread<M>(pub Gauged<M>);
 #[derive(Debug)]
 pub struct Own<C>(Counted<C>);
 
-impl<R, M: Manager<Connection: AsRaw<R>>> Contender<R> for PerThread<M> {
+impl<R: ?Sized, M: Manager<Connection: AsRaw<R>>> Contender<R> for PerThread<M> {
     type Session<'a> = Own<M::Connection>;
 
     fn session(&self) -> Result<Self::Session<'_>, Failure> {
@@ -25,7 +25,7 @@ impl<R, M: Manager<Connection: AsRaw<R>>> Contender<R> for PerThread<M> {
     }
 }
 
-impl<R, C: AsRaw<R>> Session<R> for Own<C> {
+impl<R: ?Sized, C: AsRaw<R>> Session<R> for Own<C> {
     #[inline]
     fn with<T>(&mut self, work: impl FnOnce(&mut R) -> T) -> Result<T, Failure> {
         Ok(work(self.0.as_raw()))

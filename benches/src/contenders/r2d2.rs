@@ -36,7 +36,7 @@ impl<M: ManageConnection> R2d2<M> {
     }
 }
 
-impl<R, M: ManageConnection<Connection: AsRaw<R>>> Contender<R> for R2d2<M> {
+impl<R: ?Sized, M: ManageConnection<Connection: AsRaw<R>>> Contender<R> for R2d2<M> {
     type Session<'a> = &'a r2d2::Pool<M>;
 
     fn session(&self) -> Result<Self::Session<'_>, Failure> {
@@ -44,7 +44,7 @@ impl<R, M: ManageConnection<Connection: AsRaw<R>>> Contender<R> for R2d2<M> {
     }
 }
 
-impl<R, M: ManageConnection<Connection: AsRaw<R>>> Session<R> for &r2d2::Pool<M> {
+impl<R: ?Sized, M: ManageConnection<Connection: AsRaw<R>>> Session<R> for &r2d2::Pool<M> {
     #[inline]
     fn with<T>(&mut self, work: impl FnOnce(&mut R) -> T) -> Result<T, Failure> {
         let mut guard = self.get().map_err(|error| Failure::of("r2d2", error))?;
