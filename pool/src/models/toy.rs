@@ -50,3 +50,9 @@ pub(super) fn block_on<F: Future>(future: F) -> F::Output {
         thread::park();
     }
 }
+
+/// Polls once and gives up.
+pub(super) fn poll_and_drop<F: Future>(future: F) {
+    let waker = waker_of_this_thread();
+    drop(pin!(future).poll(&mut Context::from_waker(&waker)));
+}
