@@ -303,11 +303,15 @@ fn a_statement_of_another_connection_is_refused<I: IdleSet>(database: &Database)
     let of_one = one.prep("SELECT 'of one'").unwrap();
     let _of_two = two.prep("SELECT 'of two'").unwrap();
     assert_eq!(one.exec_first::<String, _, _>(&of_one, ()).unwrap().as_deref(), Some("of one"));
+    let in_transaction = {
+        let mut transaction = two.start_transaction(TxOpts::default()).unwrap();
+        transaction.exec_drop(&of_one, ())
+    };
     for refused in [
+        in_transaction,
         two.exec_drop(&of_one, ()),
         two.exec_iter(&of_one, ()).map(drop),
         two.exec_batch(&of_one, [()]),
-        two.start_transaction(TxOpts::default()).unwrap().exec_drop(&of_one, ()),
         two.close(of_one.clone()),
     ] {
         assert!(refused.unwrap_err().to_string().contains("prepared on another connection"));
