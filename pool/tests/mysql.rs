@@ -55,6 +55,7 @@ over_every_kind! {
     a_broken_connection_refuses_further_calls
     a_panic_in_the_middle_of_a_reply_costs_the_connection
     an_error_of_a_statement_costs_nothing
+    a_statement_of_another_connection_is_refused
     an_open_transaction_is_rolled_back
     a_transaction_undoes_itself_unless_committed
     a_changed_session_is_reset_and_a_clean_one_keeps_its_statements
@@ -294,6 +295,24 @@ fn an_error_of_a_statement_costs_nothing<I: IdleSet>(database: &Database) {
     assert!(!connection.is_broken());
     drop(connection);
     assert_eq!(pool.get().unwrap().connection_id(), id);
+}
+
+fn a_statement_of_another_connection_is_refused<I: IdleSet>(database: &Database) {
+    let pool = builder::<I>().max_size(2).build(MysqlManager::new(database.opts.clone())).unwrap();
+    let (mut one, mut two) = (pool.get().unwrap(), pool.get().unwrap());
+    let of_one = one.prep("SELECT 'of one'").unwrap();
+    let _of_two = two.prep("SELECT 'of two'").unwrap();
+    assert_eq!(one.exec_first::<String, _, _>(&of_one, ()).unwrap().as_deref(), Some("of one"));
+    for refused in [
+        two.exec_drop(&of_one, ()),
+        two.exec_iter(&of_one, ()).map(drop),
+        two.exec_batch(&of_one, [()]),
+        two.start_transaction(TxOpts::default()).unwrap().exec_drop(&of_one, ()),
+        two.close(of_one.clone()),
+    ] {
+        assert!(refused.unwrap_err().to_string().contains("prepared on another connection"));
+    }
+    assert!(!two.is_broken());
 }
 
 fn an_open_transaction_is_rolled_back<I: IdleSet>(database: &Database) {

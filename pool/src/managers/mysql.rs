@@ -154,8 +154,9 @@ impl Manager for MysqlManager {
     type Error = Error;
 
     fn connect(&self) -> Result<MysqlConnection, Error> {
-        let watch = Watch::new(&self.opts);
-        Ok(MysqlConnection::new(Conn::new(self.opts.clone())?, watch))
+        let conn = Conn::new(self.opts.clone())?;
+        let watch = Watch::new(conn.connection_id(), &self.opts);
+        Ok(MysqlConnection::new(conn, watch))
     }
 
     fn is_valid(&self, connection: &mut MysqlConnection) -> Result<(), Error> {

@@ -27,6 +27,9 @@ use super::watch::Watch;
 /// An error passed to [`Guard::run`](crate::Guard::run) counts in any case. What remains is a `QueryResult` that was
 /// forgotten ([`std::mem::forget`]) half-read: the driver refuses the next call with "packets out of sync", and that
 /// closes the connection.
+///
+/// A [`Statement`] belongs to the connection that prepared it. One that was prepared during another loan is refused
+/// unless it is the same connection by chance; give the text instead, which each connection prepares once and keeps.
 pub struct MysqlConnection {
     conn: Conn,
     watch: Watch,
@@ -293,6 +296,7 @@ macro_rules! watched_queryable {
             fn close(&mut self, statement: Statement) -> Result<()> {
                 let (inner, watch) = self.parts();
                 watch.enter()?;
+                watch.check_origin(&statement)?;
                 let closed = inner.close(statement);
                 watch.noted(closed)
             }
@@ -305,6 +309,7 @@ macro_rules! watched_queryable {
                 let statement = statement.as_statement(self)?;
                 let (inner, watch) = self.parts();
                 watch.enter()?;
+                watch.check_origin(&statement)?;
                 watch.leave_sight();
                 let reply = inner.exec_iter(&*statement, params);
                 watch.noted(reply)
@@ -319,6 +324,7 @@ macro_rules! watched_queryable {
                 let statement = statement.as_statement(self)?;
                 let (inner, watch) = self.parts();
                 watch.enter()?;
+                watch.check_origin(&statement)?;
                 watch.leave_sight(); // the driver swallows the late errors of each batch
                 let armed = watch.arm();
                 let done = inner.exec_batch(&*statement, params);
@@ -407,6 +413,7 @@ macro_rules! watched_queryable {
                 let statement = statement.as_statement(self)?;
                 let (inner, watch) = self.parts();
                 watch.enter()?;
+                watch.check_origin(&statement)?;
                 let armed = watch.arm();
                 let taken = watch.read(inner.exec_iter(&*statement, params), take);
                 watch.disarm(armed);

@@ -5,14 +5,18 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use mysql::prelude::Protocol;
-use mysql::{Error, Opts, QueryResult, Result};
+use mysql::{Error, MySqlError, Opts, QueryResult, Result, Statement};
 
 use super::errors::is_fatal;
 use super::session::{Effect, effect};
 
+/// The server's own code for a statement it does not know.
+const UNKNOWN_STATEMENT: u16 = 1243;
+
 /// Notes, call by call, what happened to a connection.
 #[derive(Debug)]
 pub(super) struct Watch {
+    connection_id: u32,
     /// A fatal error was seen. The next reply may belong to an earlier request, so no further call is let through.
     broken: bool,
     /// A fatal error may have gone by unseen. Good enough to go on with, not good enough for the next caller.
@@ -30,10 +34,11 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Starts to watch a connection that was opened with these options.
-    pub(super) fn new(opts: &Opts) -> Self {
+    /// Starts to watch the connection of this id, which was opened with these options.
+    pub(super) fn new(connection_id: u32, opts: &Opts) -> Self {
         let shortest = opts.get_read_timeout().into_iter().chain(opts.get_write_timeout()).min();
         Self {
+            connection_id,
             broken: false,
             suspect: false,
             unwatched_since: None,
@@ -139,6 +144,19 @@ impl Watch {
         Ok(())
     }
 
+    /// Refuses a statement that was prepared on another connection: the server would run whichever statement has the
+    /// same number here.
+    pub(super) fn check_origin(&self, statement: &Statement) -> Result<()> {
+        if statement.connection_id() == self.connection_id {
+            return Ok(());
+        }
+        Err(Error::MySqlError(MySqlError {
+            state: "HY000".into(),
+            code: UNKNOWN_STATEMENT,
+            message: "this statement was prepared on another connection".into(),
+        }))
+    }
+
     /// Marks the connection as suspect until [`disarm`](Watch::disarm), lest a panic in a row conversion or in the
     /// caller's closure leave half a reply unread and unnoticed.
     pub(super) fn arm(&mut self) -> Armed {
@@ -184,7 +202,7 @@ mod tests {
     use super::*;
 
     fn watch(read_timeout: Duration) -> Watch {
-        Watch::new(&OptsBuilder::new().read_timeout(Some(read_timeout)).into())
+        Watch::new(1, &OptsBuilder::new().read_timeout(Some(read_timeout)).into())
     }
 
     #[test]

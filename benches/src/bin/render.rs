@@ -1,0 +1,41 @@
+//! Draws the charts and fills the report from `reports/data/*.csv`, without measuring anything.
+
+use std::fs;
+use std::process::ExitCode;
+
+use benches::backend::Failure;
+use benches::chart::figures::figures;
+use benches::collect::{read_all, reports_folder};
+use benches::report::{pieces, publish, unanswered};
+
+fn main() -> ExitCode {
+    match render() {
+        Ok(summary) => {
+            println!("render: {summary}");
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            eprintln!("render: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn render() -> Result<String, Failure> {
+    let reports = reports_folder();
+    let records = read_all(&reports)?;
+    if records.is_empty() {
+        return Err(Failure::new(format!(
+            "there is no data in {}; run cargo bench first",
+            reports.join("data").display()
+        )));
+    }
+    let figures = figures(&records)?;
+    let pieces = pieces(&records, &figures);
+    publish(&reports, &figures, &pieces)?;
+    let report = fs::read_to_string(reports.join("README.md")).unwrap_or_default();
+    let missing = unanswered(&report, &pieces);
+    let missing =
+        if missing.is_empty() { String::new() } else { format!("; nothing was measured for {}", missing.join(", ")) };
+    Ok(format!("{} records, {} charts, {} pieces of text{missing}", records.len(), figures.len(), pieces.len()))
+}

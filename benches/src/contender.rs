@@ -1,0 +1,97 @@
+//! What every entrant must be able to do, and nothing else.
+//!
+//! A contender lends connections; it has no loop and no clock. The loops are in [`drive`](crate::drive), the work done
+//! with a connection is in [`workload`](crate::workload), so the same machine code surrounds every contender and only
+//! the contender differs. Calls are static: the compiler may inline an acquire of 5 ns into the measured loop.
+
+use crate::backend::Failure;
+
+/// Access to the connection a workload works on, whatever the contender wraps around it.
+pub trait AsRaw<R> {
+    /// The connection itself.
+    fn as_raw(&mut self) -> &mut R;
+}
+
+/// A source of connections, shared by all threads of a run. `R` is what a workload works on.
+pub trait Contender<R>: Sync {
+    /// What one thread holds on to between its operations: nothing for most pools, a connection for the floor, the
+    /// entered runtime for the async ones.
+    type Session<'a>: Session<R>
+    where
+        Self: 'a;
+
+    /// Begins a thread's part. Called on that thread, before the gate, outside the measured time.
+    ///
+    /// # Errors
+    ///
+    /// When the session needs a connection of its own and cannot have it.
+    fn session(&self) -> Result<Self::Session<'_>, Failure>;
+
+    /// Whether connections outlive an operation and are shared, so that opening them beforehand makes sense.
+    fn is_pool(&self) -> bool {
+        true
+    }
+
+    /// Whether every operation opens a connection of its own.
+    fn connects_per_operation(&self) -> bool {
+        false
+    }
+
+    /// What the pool's own clocks say; `None` where it has none. Ours have with the feature `timing`.
+    fn pool_timing(&self) -> Option<PoolTiming> {
+        None
+    }
+}
+
+/// Sums of a pool's own clocks since it was built, over all threads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolTiming {
+    /// Standing in line for a connection.
+    pub wait_ns: u64,
+    /// Blocked on the idle set's lock, at checkout and at checkin.
+    pub lock_wait_ns: u64,
+}
+
+impl PoolTiming {
+    /// What was added since `before`.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self { wait_ns: self.wait_ns - before.wait_ns, lock_wait_ns: self.lock_wait_ns - before.lock_wait_ns }
+    }
+}
+
+/// One thread's use of a contender.
+pub trait Session<R> {
+    /// Acquires a connection, does `work` with it and gives it back. The time until `work` begins is the acquire, the
+    /// time after it ends is the checkin.
+    ///
+    /// # Errors
+    ///
+    /// When no connection could be had. What `work` returns is passed through.
+    fn with<T>(&mut self, work: impl FnOnce(&mut R) -> T) -> Result<T, Failure>;
+}
+
+/// Something to do with a contender whose type only the registry knows; see [`contenders::enter`](crate::contenders::enter).
+pub trait Visit<R> {
+    /// What comes out of it.
+    type Output;
+
+    /// Does it.
+    ///
+    /// # Errors
+    ///
+    /// Whatever stopped it.
+    fn visit<C: Contender<R>>(self, contender: &C) -> Result<Self::Output, Failure>;
+}
+
+/// Holds `count` connections at the same time, then gives all of them back: afterwards the pool has that many open.
+///
+/// # Errors
+///
+/// When one of them could not be had.
+pub fn open_all<R>(contender: &impl Contender<R>, count: usize) -> Result<(), Failure> {
+    match count {
+        0 => Ok(()),
+        _ => contender.session()?.with(|_| open_all(contender, count - 1))?,
+    }
+}

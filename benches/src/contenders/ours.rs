@@ -1,0 +1,60 @@
+//! Our pools, all defaults on; they differ in the idle set alone, so one adapter is enough.
+
+use std::fmt;
+
+use pool::{IdleSet, Manager, Pool};
+
+use crate::backend::{ACQUIRE_TIMEOUT, Failure, Gauged};
+use crate::contender::{AsRaw, Contender, Session};
+
+/// A pool of ours over the idle set `I`.
+#[derive(Debug)]
+pub struct Ours<M: Manager, I: IdleSet>(Pool<Gauged<M>, I>);
+
+impl<M: Manager, I: IdleSet> Ours<M, I> {
+    /// Opens `size` connections.
+    ///
+    /// # Errors
+    ///
+    /// When one of them could not be opened in time.
+    pub fn open(size: usize, manager: Gauged<M>) -> Result<Self, Failure> {
+        Pool::builder()
+            .max_size(size)
+            .min_idle(size)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .build(manager)
+            .map(Self)
+            .map_err(|error| Failure::of("our pool", error))
+    }
+}
+
+/// A thread's view of one of our pools: a reference.
+pub struct Borrowed<'a, M: Manager, I: IdleSet>(&'a Pool<Gauged<M>, I>);
+
+impl<M: Manager, I: IdleSet> fmt::Debug for Borrowed<'_, M, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Borrowed")
+    }
+}
+
+impl<R, M: Manager<Connection: AsRaw<R>>, I: IdleSet> Contender<R> for Ours<M, I> {
+    type Session<'a> = Borrowed<'a, M, I>;
+
+    fn session(&self) -> Result<Self::Session<'_>, Failure> {
+        Ok(Borrowed(&self.0))
+    }
+
+    #[cfg(feature = "timing")]
+    fn pool_timing(&self) -> Option<crate::contender::PoolTiming> {
+        let pool::Timing { wait_ns, lock_wait_ns, .. } = self.0.timing();
+        Some(crate::contender::PoolTiming { wait_ns, lock_wait_ns })
+    }
+}
+
+impl<R, M: Manager<Connection: AsRaw<R>>, I: IdleSet> Session<R> for Borrowed<'_, M, I> {
+    #[inline]
+    fn with<T>(&mut self, work: impl FnOnce(&mut R) -> T) -> Result<T, Failure> {
+        let mut guard = self.0.get().map_err(|error| Failure::of("our pool", error))?;
+        Ok(work(guard.as_raw()))
+    }
+}
