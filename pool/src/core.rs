@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
 
-use crate::config::{Config, Fairness, MAX_DURATION};
+use crate::config::{Config, MAX_DURATION};
 use crate::connector::{Job, Supply};
 use crate::error::{AcquireError, ConnectError};
 use crate::idle::IdleSet;
@@ -53,6 +53,9 @@ pub(crate) enum Reason {
 /// connection, or the pool would validate in circles.
 const VALIDATED_FOR: u64 = 1_000;
 
+/// While loans are short and a woken thread is on its way, one checkin in so many looks whether it is late.
+const LOANS_PER_LOOK: u64 = 32;
+
 /// How often the rare things have happened.
 #[derive(Default)]
 pub(crate) struct Tallies {
@@ -81,7 +84,6 @@ pub(crate) struct Core<M: Manager, I> {
     pub(crate) tick: CachePadded<AtomicU64>,
     /// `validate_after_idle` in ticks.
     validate_after: u64,
-    fairness: Fairness,
 
     /// Validations asked for and not ended.
     validating: AtomicUsize,
@@ -103,18 +105,18 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     pub(crate) fn new(config: Config, manager: M) -> Arc<Self> {
         Arc::new_cyclic(|me| {
             let (slots, rights) = SlotTable::new(config.max_size);
+            let started = now();
             Self {
                 manager,
                 slots,
                 idle: I::with_capacity(config.max_size),
-                waiters: Waiters::new(config.fairness == Fairness::Strict),
+                waiters: Waiters::new(config.fairness, started),
                 tick: CachePadded::new(AtomicU64::new(0)),
                 validate_after: config.validate_after_idle.map_or(NEVER, ticks),
-                fairness: config.fairness,
                 validating: AtomicUsize::new(0),
                 reserve: Reserve::new(),
                 spin: Spin::new(),
-                started: now(),
+                started,
                 supply: Mutex::new(Supply::new(rights)),
                 supply_changed: Condvar::default(),
                 workers: Arc::new(Workers::new(&config.name)),
@@ -287,36 +289,49 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             return self.make_idle_with_waiters(held);
         }
         self.idle.give(&self.slots, held);
-        if self.waiters.attention() != 0 {
+        if self.waiters.attention() & (NOTIFY | CLOSED) != 0 {
             self.attend();
         }
     }
 
     #[cold]
     fn make_idle_with_waiters(&self, held: Held) {
-        if self.waiters.attention_hint() & CLOSED != 0 {
+        let attention = self.waiters.attention_hint();
+        if attention & CLOSED != 0 {
             return self.retire(held, Reason::PoolClosed);
         }
+        let held = if attention & NOTIFY != 0 || self.is_late(&held) { self.hand_over(held) } else { Some(held) };
+        if let Some(held) = held {
+            self.idle.give(&self.slots, held);
+            if self.waiters.attention() & (NOTIFY | CLOSED) != 0 {
+                self.attend();
+            }
+        }
+    }
+
+    /// Hands a connection to the first in line if that one is overdue, else gives it back.
+    fn hand_over(&self, held: Held) -> Option<Held> {
         let mut attendant = self.waiters.look_after();
-        let held = match attendant.first_waited(now) {
-            Some(waited) if self.is_overdue(waited) => match attendant.hand_over(held) {
-                Ok(alarm) => {
-                    drop(attendant);
-                    tally(&self.tallies.handoffs);
-                    if let Some(alarm) = alarm {
-                        alarm.ring();
-                    }
-                    return;
-                }
-                Err(held) => held,
-            },
-            _ => held,
+        if !attendant.is_overdue(now) {
+            return Some(held);
+        }
+        let alarm = match attendant.hand_over(held) {
+            Ok(alarm) => alarm,
+            Err(held) => return Some(held),
         };
         drop(attendant);
-        self.idle.give(&self.slots, held);
-        if self.waiters.attention() != 0 {
-            self.attend();
+        tally(&self.tallies.handoffs);
+        if let Some(alarm) = alarm {
+            alarm.ring();
         }
+        None
+    }
+
+    /// Whether a thread that was woken has been on its way for too long. While loans are short, only now and then: a
+    /// look at the clock costs more than the loan.
+    fn is_late(&self, held: &Held) -> bool {
+        let loans = self.slots.slot(held).loans.load(Ordering::Relaxed);
+        (!self.spin.pays() || loans.is_multiple_of(LOANS_PER_LOOK)) && self.waiters.is_late(now())
     }
 
     /// Looks after the line, or after the end of a closed pool. The duty of whoever made a connection idle or ended a
@@ -332,19 +347,19 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
                 return;
             }
             let mut attendant = self.waiters.look_after();
-            let Some(waited) = attendant.first_waited(now) else { return };
             // Whoever ends a wake has raised NOTIFY before this fence and looks for idle connections after it; a checkin
             // that did not see NOTIFY made its connection idle before. Model-checked:
             // `a_throttled_wake_is_made_up_for_slots`.
             fence(Ordering::SeqCst);
-            let alarm = if self.is_overdue(waited) {
+            let is_overdue = attendant.is_overdue(now);
+            let alarm = if is_overdue {
                 let Some(held) = self.take_idle() else { return };
                 match attendant.hand_over(held) {
                     Ok(alarm) => {
                         tally(&self.tallies.handoffs);
                         alarm
                     }
-                    Err(_) => unreachable!("the line is locked and somebody sleeps in it"),
+                    Err(_) => unreachable!("the line is locked and somebody in it is overdue"),
                 }
             } else if self.idle.has_idle(&self.slots) || !self.reserve.is_empty() {
                 attendant.wake_first()
@@ -356,17 +371,9 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
                 alarm.ring();
             }
             // A wake is passed on by the woken; a hand-over is not.
-            if !self.is_overdue(waited) {
+            if !is_overdue {
                 return;
             }
-        }
-    }
-
-    fn is_overdue(&self, waited: Duration) -> bool {
-        match self.fairness {
-            Fairness::Strict => true,
-            Fairness::Bounded(bound) => waited >= bound,
-            Fairness::Free => false,
         }
     }
 

@@ -26,6 +26,11 @@ impl Spin {
         Self { score: AtomicU32::new(SURE), skipped: AtomicU32::new(0) }
     }
 
+    /// Whether loans have been so short lately that looking paid.
+    pub(crate) fn pays(&self) -> bool {
+        self.score.load(Ordering::Relaxed) > 0
+    }
+
     /// Looks a few times, if that is worth it.
     pub(crate) fn look<T>(&self, mut look: impl FnMut() -> Option<T>) -> Option<T> {
         // Under a model checker a yield is only one more schedule to explore.

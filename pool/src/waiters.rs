@@ -16,6 +16,10 @@
 //! leaving the line or by going back to sleep, looks after the rest of the line. Tasks are not throttled: waking one is
 //! cheap, and a task may be woken and never polled again.
 //!
+//! On a busy machine a woken thread may have to wait for a processor for many milliseconds. So the throttle ends when the
+//! first in line is overdue: [`COMING`] tells checkins that a thread is on its way, [`Waiters::is_late`] whether it has
+//! been for too long, and then it is handed a connection, as a sleeper is.
+//!
 //! # Places
 //!
 //! A waiter keeps its place until it leaves. States of a place, all changed under the line's lock:
@@ -23,7 +27,7 @@
 //! | state | means | next |
 //! |---|---|---|
 //! | `Waiting` | asleep, or about to be | `Woken`, `Handed`, `Failed` |
-//! | `Woken` | told to look again | `Waiting`, gone |
+//! | `Woken` | told to look again | `Waiting`, `Handed` (threads), `Failed`, gone |
 //! | `Handed` | has a connection that it has not collected | gone |
 //! | `Failed` | has an answer that it has not collected | gone |
 //! | `Collected` | has what it came for, or its answer | gone |
@@ -34,8 +38,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
 
+use crate::config::Fairness;
 use crate::slot::Held;
-use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::sync::thread::Thread;
 use crate::sync::{Mutex, MutexGuard};
 
@@ -50,6 +55,11 @@ pub(crate) const NOTIFY: u32 = 1;
 pub(crate) const LINE: u32 = 2;
 /// The pool is closed.
 pub(crate) const CLOSED: u32 = 4;
+/// A woken thread is on its way. A checkin looks from time to time whether it is late.
+pub(crate) const COMING: u32 = 8;
+
+/// A time that never comes, among nanoseconds since the pool was built.
+const NEVER: u64 = u64::MAX;
 
 /// How to tell a waiter.
 #[derive(Debug, Clone)]
@@ -139,15 +149,17 @@ pub(crate) struct Line<F> {
 pub(crate) struct Waiters<F> {
     /// Read by every checkin, written only when the line changes between "nobody needs me" and "somebody does".
     attention: CachePadded<AtomicU32>,
+    /// When the first in line is overdue, in nanoseconds since `started`. Valid while [`COMING`] is set.
+    overdue_at: AtomicU64,
     /// Everybody in the line, in whatever state.
     count: AtomicUsize,
     line: Mutex<Line<F>>,
-    /// Whether newcomers must stand in line while anybody waits.
-    strict: bool,
+    fairness: Fairness,
+    started: Instant,
 }
 
 impl<F: Clone> Waiters<F> {
-    pub(crate) fn new(strict: bool) -> Self {
+    pub(crate) fn new(fairness: Fairness, started: Instant) -> Self {
         let line = Line {
             places: Vec::new(),
             free: Vec::new(),
@@ -160,9 +172,11 @@ impl<F: Clone> Waiters<F> {
         };
         Self {
             attention: CachePadded::new(AtomicU32::new(0)),
+            overdue_at: AtomicU64::new(NEVER),
             count: AtomicUsize::new(0),
             line: Mutex::new(line),
-            strict,
+            fairness,
+            started,
         }
     }
 
@@ -176,6 +190,11 @@ impl<F: Clone> Waiters<F> {
     #[inline]
     pub(crate) fn attention(&self) -> u32 {
         self.attention.load(Ordering::SeqCst)
+    }
+
+    /// Whether whoever is first in line ought to have been served by `now`, though a wake is under way.
+    pub(crate) fn is_late(&self, now: Instant) -> bool {
+        nanos(now.saturating_duration_since(self.started)) >= self.overdue_at.load(Ordering::Relaxed)
     }
 
     /// Acquires in the line, woken or not.
@@ -315,15 +334,28 @@ impl<F: Clone> Waiters<F> {
     }
 
     fn update_attention(&self, line: &Line<F>) {
-        let notify = if line.waiting > 0 && line.threads_woken < MAX_THREADS_WOKEN { NOTIFY } else { 0 };
-        let barred = if self.strict && line.first != NOBODY { LINE } else { 0 };
+        let notify = if line.may_wake() { NOTIFY } else { 0 };
+        let barred = if self.fairness == Fairness::Strict && line.first != NOBODY { LINE } else { 0 };
         let closed = if line.closed.is_some() { CLOSED } else { 0 };
-        let wanted = notify | barred | closed;
+        let mut coming = 0;
+        if line.threads_woken > 0
+            && let Fairness::Bounded(bound) = self.fairness
+            && let Some(first) = line.first_to_serve()
+        {
+            coming = COMING;
+            let since = line.places[first as usize].since.saturating_duration_since(self.started);
+            self.overdue_at.store(nanos(since.saturating_add(bound)), Ordering::Relaxed);
+        }
+        let wanted = notify | barred | closed | coming;
         // Only changes are written, so that the word stays in every core's cache.
         if self.attention.load(Ordering::Relaxed) != wanted {
             self.attention.store(wanted, Ordering::SeqCst);
         }
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(NEVER)
 }
 
 /// Somebody who looks after the line, with the line's lock. Nothing here calls foreign code; alarms are rung by the
@@ -334,33 +366,38 @@ pub(crate) struct Attendant<'a, F> {
 }
 
 impl<F: Clone> Attendant<'_, F> {
-    /// How long the first sleeper has waited; `None` when nobody sleeps or enough wakes are under way.
+    /// Whether the first who can be served has waited for longer than the pool's fairness allows.
     ///
     /// `now` is asked only when it is needed: a clock costs as much as six checkouts.
-    pub(crate) fn first_waited(&self, now: impl FnOnce() -> Instant) -> Option<Duration> {
-        if self.line.waiting == 0 || self.line.threads_woken >= MAX_THREADS_WOKEN {
-            return None;
+    pub(crate) fn is_overdue(&self, now: impl FnOnce() -> Instant) -> bool {
+        let Some(first) = self.line.first_to_serve() else { return false };
+        match self.waiters.fairness {
+            Fairness::Strict => true,
+            Fairness::Bounded(bound) => now().saturating_duration_since(self.line.places[first as usize].since) >= bound,
+            Fairness::Free => false,
         }
-        let first = self.line.first_waiting()?;
-        Some(now().saturating_duration_since(self.line.places[first as usize].since))
     }
 
-    /// Hands a connection to the first sleeper. Gives it back if there is none.
+    /// Hands a connection to the first who can be served. Gives it back if there is none.
     ///
-    /// There is no alarm to ring if the sleeper has been woken for another reason and has not come yet.
+    /// There is no alarm to ring if it has been woken for another reason and has not come yet.
     pub(crate) fn hand_over(&mut self, held: Held) -> Result<Option<Alarm>, Held> {
-        let Some(first) = self.line.first_waiting() else { return Err(held) };
-        self.line.waiting -= 1;
+        let Some(first) = self.line.first_to_serve() else { return Err(held) };
+        let was_asleep = matches!(self.line.places[first as usize].state, PlaceState::Waiting);
+        self.line.settle(first);
         self.line.unlink(first);
         let place = &mut self.line.places[first as usize];
         place.state = PlaceState::Handed(held);
-        let alarm = place.alarm.take();
+        let alarm = place.alarm.take().filter(|_| was_asleep);
         self.waiters.update_attention(&self.line);
         Ok(alarm)
     }
 
-    /// Tells the first sleeper to look again.
+    /// Tells the first sleeper to look again, unless enough wakes are under way.
     pub(crate) fn wake_first(&mut self) -> Option<Alarm> {
+        if !self.line.may_wake() {
+            return None;
+        }
         let first = self.line.first_waiting()?;
         self.line.waiting -= 1;
         let place = &mut self.line.places[first as usize];
@@ -449,12 +486,30 @@ impl<F> Line<F> {
         }
     }
 
+    /// Whether somebody sleeps and may be woken.
+    fn may_wake(&self) -> bool {
+        self.waiting > 0 && self.threads_woken < MAX_THREADS_WOKEN
+    }
+
     /// The first who sleeps. Those before it are woken and few: threads are throttled, tasks were woken in order.
     fn first_waiting(&self) -> Option<u32> {
+        self.first_where(|place| matches!(place.state, PlaceState::Waiting))
+    }
+
+    /// The first who can be handed a connection: who sleeps, or is a thread on its way. A woken task may never come.
+    fn first_to_serve(&self) -> Option<u32> {
+        self.first_where(|place| match place.state {
+            PlaceState::Waiting => true,
+            PlaceState::Woken => matches!(place.alarm, Some(Alarm::Thread(_))),
+            _ => false,
+        })
+    }
+
+    fn first_where(&self, is_wanted: impl Fn(&Place<F>) -> bool) -> Option<u32> {
         let mut index = self.first;
         while index != NOBODY {
             let place = &self.places[index as usize];
-            if matches!(place.state, PlaceState::Waiting) {
+            if is_wanted(place) {
                 return Some(index);
             }
             index = place.next;
