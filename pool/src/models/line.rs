@@ -157,6 +157,7 @@ fn a_passed_handoff_is_not_lost_mutex() {
 }
 
 /// Acquires and keeps the connection.
+#[expect(clippy::forget_non_drop, reason = "says that the right is lost on purpose")]
 fn acquire_for_good<I: IdleSet>(core: &Core<Toy, I>) {
     std::mem::forget(core.acquire_blocking(HOUR).expect("a connection"));
 }
