@@ -106,7 +106,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     }
 
     /// Opens every connection there may be, on this thread. For models, which have few threads to spare.
-    #[cfg(all(test, any(loom, shuttle)))]
+    #[cfg(all(test, loom))]
     pub(crate) fn fill(&self) {
         let vacant = std::mem::take(&mut self.supply.lock().vacant);
         for held in vacant {

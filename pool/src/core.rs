@@ -54,7 +54,7 @@ pub(crate) enum Reason {
 const VALIDATED_FOR: u64 = 1_000;
 
 /// While loans are short and a woken thread is on its way, one checkin in so many looks whether it is late.
-const LOANS_PER_LOOK: u64 = 32;
+pub(crate) const LOANS_PER_LOOK: u64 = 32;
 
 /// How often the rare things have happened.
 #[derive(Default)]

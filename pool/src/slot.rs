@@ -179,8 +179,9 @@ impl<C> SlotTable<C> {
 
     /// Gives up the right: the slot is idle and has no holder until somebody [`claim`](Self::claim)s it.
     ///
-    /// A full barrier: what is loaded after it is not older than the moment the slot became idle. A checkin looks for
-    /// waiters next, and a waiter looks for idle slots after it has registered, so one of the two sees the other.
+    /// A barrier for what is loaded after it with `SeqCst`: that is not older than the moment the slot became idle. A
+    /// checkin looks for waiters next, and a waiter looks for idle slots after it has registered, so one of the two sees
+    /// the other.
     #[inline(always)]
     pub(crate) fn release(&self, held: Held) {
         // The swap is the barrier (on x86 it costs 2 ns less than a store and a fence).

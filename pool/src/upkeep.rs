@@ -99,8 +99,9 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
                 self.plan.nudge(retry_at);
             }
             self.workers.help(|job| self.run(job));
-            // A net, not a duty: a woken task that is never polled again keeps its wake to itself.
-            if self.waiters.attention_hint() & NOTIFY != 0 {
+            // A duty, since a sweep of a queue takes out what it gives back; and a net, since a woken task that is never
+            // polled again keeps its wake to itself.
+            if self.waiters.attention() & NOTIFY != 0 {
                 self.attend();
             }
         }

@@ -18,7 +18,8 @@
 //!
 //! On a busy machine a woken thread may have to wait for a processor for many milliseconds. So the throttle ends when the
 //! first in line is overdue: [`COMING`] tells checkins that a thread is on its way, [`Waiters::is_late`] whether it has
-//! been for too long, and then it is handed a connection, as a sleeper is.
+//! been for too long, and then it is handed a connection, as a sleeper is. Model-checked:
+//! `a_late_thread_is_handed_a_connection_*`.
 //!
 //! # Places
 //!

@@ -16,15 +16,15 @@ mod contract {
     mod database;
     mod tasks;
 
-    // mod ages;
-    // mod builder;
+    mod ages;
+    mod builder;
     mod cancelling;
-    // mod closing;
+    mod closing;
     mod failing;
     mod health;
     mod limits;
-    // mod locks;
-    // mod panics;
-    // mod runtimes;
+    mod locks;
+    mod panics;
+    mod runtimes;
     mod waiting;
 }

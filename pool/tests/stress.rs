@@ -25,7 +25,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use crossbeam::queue::ArrayQueue;
+use crossbeam::queue::{ArrayQueue, SegQueue};
 use pool::{AcquireError, AcquireOwned, Fairness, IdleSet, Manager, Pool, idle};
 
 /// A run that takes longer hangs. Sanitizers slow everything down twentyfold.
@@ -179,13 +179,15 @@ impl Wake for Unpark {
     }
 }
 
+/// Every thread's waker, for good: the last drop of an `Arc` is ordered by a fence, which ThreadSanitizer does not
+/// understand, so there is none.
+static WAKERS: SegQueue<Waker> = SegQueue::new();
+
 thread_local! {
-    /// One for all futures of a thread, and never freed: the last drop of an `Arc` is ordered by a fence, which
-    /// ThreadSanitizer does not understand.
     static WAKER: Waker = {
-        let unpark = Arc::new(Unpark(thread::current()));
-        std::mem::forget(Arc::clone(&unpark));
-        Waker::from(unpark)
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        WAKERS.push(waker.clone());
+        waker
     };
 }
 

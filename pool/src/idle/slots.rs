@@ -110,7 +110,8 @@ impl Set for Slots {
         slots.release(held);
         if !self.groups.is_empty() {
             let maybe_idle = &self.groups[index / GROUP];
-            if !maybe_idle.load(Ordering::Relaxed) {
+            // SeqCst, like the swap in `release`: a relaxed load could be older than the swap (on ARM it can).
+            if !maybe_idle.load(Ordering::SeqCst) {
                 maybe_idle.store(true, Ordering::Relaxed);
                 fence(Ordering::SeqCst);
             }

@@ -12,7 +12,7 @@ use loom::thread;
 use super::toy::{Toy, block_on, poll_and_drop, waker_of_this_thread};
 use crate::acquire::Acquire;
 use crate::config::Config;
-use crate::core::Core;
+use crate::core::{Core, LOANS_PER_LOOK};
 use crate::idle::{IdleSet, MutexQueue, Slots};
 use crate::sync::clock;
 use crate::{Fairness, Guard};
@@ -157,6 +157,7 @@ fn a_passed_handoff_is_not_lost_mutex() {
 }
 
 /// Acquires and keeps the connection.
+#[expect(clippy::forget_non_drop, reason = "says that the right is lost on purpose")]
 fn acquire_for_good<I: IdleSet>(core: &Core<Toy, I>) {
     std::mem::forget(core.acquire_blocking(HOUR).expect("a connection"));
 }
@@ -185,6 +186,39 @@ fn a_throttled_wake_is_made_up_for_slots() {
 #[test]
 fn a_throttled_wake_is_made_up_for_mutex() {
     two_checkins_meet_two_threads::<MutexQueue>();
+}
+
+/// A thread that has been woken is slow to come, so the next connection is handed to it; then there is one for the other,
+/// too.
+fn a_late_thread_is_handed_a_connection<I: IdleSet>() {
+    explore(3, || {
+        let bound = Duration::from_millis(1);
+        let core = core::<I>(2, Fairness::Bounded(bound));
+        // Every loan is one at which checkins look at the clock.
+        for index in 0..2 {
+            core.slots.slot_at(index).loans.store(LOANS_PER_LOOK - 1, crate::sync::atomic::Ordering::Relaxed);
+        }
+        let guards = (lend(&core), lend(&core));
+        let waiting = [(); 2].map(|()| {
+            let core = Arc::clone(&core);
+            thread::spawn(move || acquire_for_good(&core))
+        });
+        drop(guards.0);
+        clock::advance(bound);
+        drop(guards.1);
+        waiting.into_iter().for_each(|waiting| waiting.join().unwrap());
+        assert_eq!(core.state().lent, 2);
+    });
+}
+
+#[test]
+fn a_late_thread_is_handed_a_connection_slots() {
+    a_late_thread_is_handed_a_connection::<Slots>();
+}
+
+#[test]
+fn a_late_thread_is_handed_a_connection_mutex() {
+    a_late_thread_is_handed_a_connection::<MutexQueue>();
 }
 
 /// A caller whose time runs out while the connection comes back; somebody more patient waits too.

@@ -8,13 +8,14 @@ use loom::sync::atomic::{AtomicBool, Ordering, fence};
 use loom::thread;
 
 use super::line::explore;
+use crate::Fairness;
 use crate::sync::{self, now};
 use crate::waiters::{Alarm, NOTIFY, Waiters};
 
 /// The handshake of a checkin and a waiter around one flag, with the real line. `barrier` is what the flag's `give` owes.
 fn handshake(barrier: bool) {
     explore(8, move || {
-        let waiters = Arc::new(Waiters::<()>::new(false));
+        let waiters = Arc::new(Waiters::<()>::new(Fairness::Free, now()));
         let is_idle = Arc::new(AtomicBool::new(false));
         let waiting = {
             let (waiters, is_idle) = (Arc::clone(&waiters), Arc::clone(&is_idle));

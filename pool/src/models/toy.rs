@@ -1,17 +1,21 @@
 //! A manager whose connections are numbers, and what models are run with.
 
+#[cfg(loom)]
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
+#[cfg(loom)]
 use crate::Manager;
 use crate::sync::thread::{self, Thread};
 
 /// Connects at once and always.
+#[cfg(loom)]
 pub(super) struct Toy;
 
+#[cfg(loom)]
 impl Manager for Toy {
     type Connection = u32;
     type Error = Infallible;

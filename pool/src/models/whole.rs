@@ -285,7 +285,7 @@ fn the_checker_finds_a_missing_look() {
     use crate::waiters::{Alarm, NOTIFY, Waiters};
 
     explore(|| {
-        let waiters = Arc::new(Waiters::<()>::new(false));
+        let waiters = Arc::new(Waiters::<()>::new(Fairness::Free, now()));
         let is_idle = Arc::new(sync::atomic::AtomicBool::new(false));
         let waiting = {
             let (waiters, is_idle) = (Arc::clone(&waiters), Arc::clone(&is_idle));

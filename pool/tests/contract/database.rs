@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pool::Manager;
 
@@ -91,6 +91,8 @@ struct Ledger {
     observer: Option<Observer>,
     /// What happened to connections, in order.
     log: Vec<(Call, u64)>,
+    /// How old connections were when the pool closed them.
+    lived: Vec<Duration>,
     /// Connections up to this one are dead.
     dead_up_to: u64,
     /// Only a round trip notices.
@@ -113,6 +115,7 @@ pub struct Connection {
     pub is_broken: bool,
     pub is_dirty: bool,
     in_use: AtomicBool,
+    opened_at: Instant,
     database: Database,
 }
 
@@ -211,6 +214,10 @@ impl Database {
         self.ledger().log.clone()
     }
 
+    pub fn lived(&self) -> Vec<Duration> {
+        self.ledger().lived.clone()
+    }
+
     /// Looks in on every call from now on; it may use the pool.
     pub fn observe(&self, observer: impl Fn(Call) + Send + Sync + 'static) {
         self.ledger().observer = Some(Arc::new(observer));
@@ -306,7 +313,14 @@ impl Manager for Database {
         };
         drop(connecting);
         self.0.changed.notify_all();
-        Ok(Connection { id, is_broken: false, is_dirty: false, in_use: AtomicBool::new(false), database: self.clone() })
+        Ok(Connection {
+            id,
+            is_broken: false,
+            is_dirty: false,
+            in_use: AtomicBool::new(false),
+            opened_at: Instant::now(),
+            database: self.clone(),
+        })
     }
 
     fn is_valid(&self, connection: &mut Connection) -> Result<(), Fault> {
@@ -344,6 +358,7 @@ impl Manager for Database {
     }
 
     fn close(&self, connection: Connection) {
+        self.ledger().lived.push(connection.opened_at.elapsed());
         // An error here has nobody to go to.
         let _ = self.answer(Call::Close, connection.id);
         drop(connection);
