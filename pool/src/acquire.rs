@@ -133,7 +133,8 @@ where
         Poll::Ready(Ok(held))
     }
 
-    /// The time is up. A connection that arrives in this very moment is taken all the same.
+    /// The time is up. A connection that arrives in this very moment is taken all the same. Model-checked:
+    /// `a_timeout_passes_its_wake_on`, `a_timeout_passes_its_handoff_on`.
     fn give_up(&mut self, time: Instant) -> Poll<Acquired<M>> {
         let core = self.core.borrow();
         if let Some(ticket) = self.ticket.take() {
@@ -146,6 +147,8 @@ where
         Poll::Ready(Err(self.core.borrow().timed_out(time.saturating_duration_since(self.since))))
     }
 
+    /// Gives up the place and passes on what was on its way to it. Model-checked: `a_passed_wake_is_not_lost`,
+    /// `a_passed_handoff_is_not_lost`, `a_wake_is_passed_on_by_whoever_was_served`.
     fn leave(&mut self) {
         let core = self.core.borrow();
         if let Some(ticket) = self.ticket.take() {

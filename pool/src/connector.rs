@@ -236,7 +236,8 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         self.demand();
     }
 
-    /// The slot has no connection any more and may get a new one.
+    /// The slot has no connection any more and may get a new one, if [`demand`](Self::demand) is called next.
+    /// Model-checked: `a_vacant_slot_is_not_forgotten`.
     pub(crate) fn vacate(&self, held: Held) {
         {
             let mut supply = self.supply.lock();

@@ -160,7 +160,8 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         for held in chosen {
             self.reserve.set_aside(&self.slots, held);
         }
-        // Like any checkin: somebody may have registered while the connection was in our hands.
+        // Like any checkin: somebody may have registered while the connection was in our hands. Model-checked:
+        // `a_connection_set_aside_is_found`.
         fence(Ordering::SeqCst);
         if self.waiters.attention() != 0 {
             self.attend();

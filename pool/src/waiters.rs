@@ -381,7 +381,8 @@ impl<F: Clone> Attendant<'_, F> {
         }
     }
 
-    /// Hands a connection to the first who can be served. Gives it back if there is none.
+    /// Hands a connection to the first who can be served. Gives it back if there is none. Model-checked:
+    /// `no_lost_handoff_*`.
     ///
     /// There is no alarm to ring if it has been woken for another reason and has not come yet.
     pub(crate) fn hand_over(&mut self, held: Held) -> Result<Option<Alarm>, Held> {
