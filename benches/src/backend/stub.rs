@@ -55,7 +55,12 @@ impl Hold {
 #[derive(Debug)]
 pub struct StubConnection(Box<Usage>);
 
+/// What a stub's handle points to.
+///
+/// On cache lines of its own, as a driver's state is by its size: connections that shared a line would contend for it
+/// whatever the pool does.
 #[derive(Debug)]
+#[repr(align(128))]
 struct Usage {
     uses: u64,
     total: Arc<AtomicU64>,
