@@ -5,6 +5,9 @@ use crate::record::Spread;
 
 use super::{Anchor, Canvas, GREY, GRID, Heading, INK, MARGIN, SMALL, STRIPE, Scale, TEXT, WIDTH, colour, draw};
 
+/// The room for a mark, and what its label needs of that at least.
+const TICK: i32 = 44;
+const LABEL: i32 = 38;
 /// The width of the column with the names.
 const NAMES: i32 = 158;
 /// The width of the numbers at the right of each column.
@@ -118,11 +121,16 @@ impl Section {
             canvas.text(left + 8, top + 36, TEXT, Anchor::Start, INK, &column.heading)?;
             let own = if self.is_shared { shared } else { Scale::log(column.values(), 0, 1) };
             let Some(scale) = own.map(|scale| scale.on(from, to)) else { continue };
-            let room = usize::try_from((to - from) / 44).unwrap_or(1).max(2);
+            let room = usize::try_from((to - from) / TICK).unwrap_or(1).max(2);
+            let mut free_from = i32::MIN;
             for tick in scale.ticks(room) {
                 let x = scale.at(tick);
                 canvas.line(&[(x, rows), (x, bottom)], GRID, 1)?;
-                canvas.text(x, bottom + 12, SMALL, Anchor::Middle, GREY, &(self.unit)(tick))?;
+                // Marks of a narrow range may lie closer than their labels are wide.
+                if x >= free_from {
+                    canvas.text(x, bottom + 12, SMALL, Anchor::Middle, GREY, &(self.unit)(tick))?;
+                    free_from = x + LABEL;
+                }
             }
             for (row, mark) in (0..).zip(&column.marks) {
                 let y = rows + ROW * row + ROW / 2;
