@@ -146,7 +146,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         match connected {
             Ok(Ok(connection)) => self.connected(held, connection),
             Ok(Err(error)) => {
-                let is_hopeless = !caught_or(false, || self.manager.is_transient(&error));
+                let is_hopeless = !caught_or(true, || self.manager.is_transient(&error));
                 self.connect_failed(held, ConnectError::Failed(error), is_hopeless);
             }
             Err(panic) => self.connect_failed(held, ConnectError::Panicked(panic_message(&*panic)), false),

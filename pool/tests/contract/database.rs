@@ -307,11 +307,13 @@ impl Manager for Database {
         self.answer(Call::Connect, 0)?;
         let id = {
             let mut ledger = self.ledger();
+            // In one step, or another connect that begins in between would count this one twice.
+            std::mem::forget(connecting);
+            ledger.counts.connecting -= 1;
             ledger.counts.open += 1;
             ledger.counts.opened += 1;
             ledger.counts.opened as u64
         };
-        drop(connecting);
         self.0.changed.notify_all();
         Ok(Connection {
             id,

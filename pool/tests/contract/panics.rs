@@ -6,7 +6,7 @@ use std::time::Duration;
 use pool::{AcquireError, ConnectError, IdleSet};
 
 use super::database::{Behaviour, Call, Database, Fault};
-use super::support::{blocked, options, pool_of, settled};
+use super::support::{blocked, eventually, options, pool_of, settled};
 use super::tasks::{Task, block_on};
 
 for_every_kind!(
@@ -34,6 +34,9 @@ fn a_panic_in_connect_is_an_error_like_others<I: IdleSet>() {
         .build(database.clone())
         .unwrap();
     database.on(Call::Connect, Behaviour::Panics);
+    pool.get_timeout(Duration::from_millis(30)).expect_err("connect panics");
+    // A panic takes its time when it prints a backtrace.
+    eventually("a failed connect", || pool.counters().connect_failures > 0);
     let error = pool.get_timeout(Duration::from_millis(30)).expect_err("connect panics");
     let AcquireError::ConnectFailed { source, .. } = &error else { panic!("{error}") };
     assert!(matches!(&**source, ConnectError::Panicked(message) if message.contains("told to panic")), "{error}");
@@ -48,6 +51,7 @@ fn a_panic_in_is_transient_counts_as_transient_or_not_but_is_survived<I: IdleSet
     database.on(Call::IsTransient, Behaviour::Panics);
     database.on(Call::Connect, Behaviour::Fails);
     pool.get_timeout(Duration::from_millis(30)).expect_err("connect fails");
+    eventually("the attempt has ended", || pool.state().connecting == 0);
     database.on(Call::Connect, Behaviour::Works);
     drop(pool.get().unwrap());
     settled(&pool, &database);
