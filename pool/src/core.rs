@@ -192,20 +192,13 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     /// behind them there may be one that needs none.
     #[cold]
     fn look_further(&self, due: Option<Held>) -> Option<Held> {
-        let mut all_due = Vec::from_iter(due);
-        let found = loop {
-            let Some(held) = self.take_idle() else { break None };
-            match self.examine(held) {
-                Ok(held) => break Some(held),
-                Err(due) => all_due.extend(due),
+        let mut passed_over = PassedOver { core: self, due: Vec::from_iter(due) };
+        loop {
+            match self.examine(self.take_idle()?) {
+                Ok(held) => return Some(held),
+                Err(due) => passed_over.due.extend(due),
             }
-        };
-        // Nobody needs to be told: whoever missed one of these meanwhile could not have had it.
-        while let Some(due) = all_due.pop() {
-            self.idle.give(&self.slots, due);
-            self.validation_ended();
         }
-        found
     }
 
     /// One validation fewer is under way. If there is room for another, somebody may be waiting for it.
@@ -291,6 +284,12 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         if self.waiters.attention_hint() != 0 {
             return self.make_idle_with_waiters(held);
         }
+        self.give(held);
+    }
+
+    /// A connection becomes idle; then the look for waiters that every `give` owes them.
+    #[inline(always)]
+    fn give(&self, held: Held) {
         self.idle.give(&self.slots, held);
         if self.waiters.attention() & (NOTIFY | CLOSED) != 0 {
             self.attend();
@@ -305,10 +304,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         }
         let held = if attention & NOTIFY != 0 || self.is_late(&held) { self.hand_over(held) } else { Some(held) };
         if let Some(held) = held {
-            self.idle.give(&self.slots, held);
-            if self.waiters.attention() & (NOTIFY | CLOSED) != 0 {
-                self.attend();
-            }
+            self.give(held);
         }
     }
 
@@ -489,6 +485,22 @@ pub(crate) fn end_of(since: Instant, time: Duration) -> Instant {
 /// A duration in ticks, never zero unless the duration is.
 pub(crate) fn ticks(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(NEVER)
+}
+
+/// Connections that are due and had to be left idle. They go back also when a look at another one panics.
+struct PassedOver<'a, M: Manager, I: IdleSet> {
+    core: &'a Core<M, I>,
+    due: Vec<Held>,
+}
+
+impl<M: Manager, I: IdleSet> Drop for PassedOver<'_, M, I> {
+    fn drop(&mut self) {
+        // Nobody needs to be told: whoever missed one of these meanwhile could not have had it.
+        while let Some(due) = self.due.pop() {
+            self.core.idle.give(&self.core.slots, due);
+            self.core.validation_ended();
+        }
+    }
 }
 
 /// Holds a right while the manager's code runs. If that code panics, or the right is simply left here, the connection is

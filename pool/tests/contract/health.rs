@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use pool::{AcquireError, IdleSet};
 
 use super::database::{Behaviour, Call, Database, Fault};
-use super::support::{eventually, options, pool_of, settled};
+use super::support::{eventually, lie_idle, options, pool_of, settled};
 use super::tasks::Task;
 
 for_every_kind!(
@@ -100,11 +100,6 @@ fn validation_is_skipped_inside_its_window<I: IdleSet>() {
         drop(pool.get().unwrap());
     }
     assert_eq!(database.asked(Call::Validate), 0);
-}
-
-/// So long that the pool's clock shows more than `window`.
-fn lie_idle(window: Duration) {
-    thread::sleep(window + Duration::from_millis(30));
 }
 
 // 24

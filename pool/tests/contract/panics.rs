@@ -6,7 +6,7 @@ use std::time::Duration;
 use pool::{AcquireError, ConnectError, IdleSet};
 
 use super::database::{Behaviour, Call, Database, Fault};
-use super::support::{blocked, eventually, options, pool_of, settled};
+use super::support::{blocked, eventually, lie_idle, options, pool_of, settled};
 use super::tasks::{Task, block_on};
 
 for_every_kind!(
@@ -17,6 +17,7 @@ for_every_kind!(
     a_panic_in_close_frees_the_slot,
     a_panic_in_a_look_at_checkout_discards,
     a_panic_in_a_look_at_checkout_does_not_lose_the_waiters,
+    a_panic_in_a_look_at_checkout_gives_back_what_was_passed_over,
     a_panic_at_checkin_discards,
     a_panic_in_is_fatal_discards,
 );
@@ -106,6 +107,36 @@ fn a_panic_in_a_look_at_checkout_discards<I: IdleSet>() {
         assert_eq!(pool.state().waiters, 0);
     }
     assert_eq!(pool.get().unwrap().id, 3);
+    settled(&pool, &database);
+}
+
+// 2, 26
+fn a_panic_in_a_look_at_checkout_gives_back_what_was_passed_over<I: IdleSet>() {
+    const SIZE: usize = 4;
+    let window = Duration::from_millis(50);
+    let database = Database::new();
+    let pool = options::<I>()
+        .max_size(SIZE)
+        .min_idle(SIZE)
+        .max_connecting(1)
+        .idle_timeout(None)
+        .validate_after_idle(window)
+        .build(database.clone())
+        .unwrap();
+    let fresh = pool.get().unwrap();
+    lie_idle(window);
+    // One is being validated, two are due and must wait for that, and behind them is one to look at.
+    database.on(Call::Validate, Behaviour::Hangs);
+    let waiter = Task::waiting(pool.get_async());
+    database.wait_until_inside(Call::Validate, 1);
+    drop(waiter);
+    drop(fresh);
+    database.on(Call::LooksAlive, Behaviour::Panics);
+    assert!(panics(|| drop(pool.try_get())));
+    database.on(Call::LooksAlive, Behaviour::Works);
+    database.on(Call::Validate, Behaviour::Works);
+    let all: Vec<_> = (0..SIZE).map(|_| pool.get().expect("no slot was lost")).collect();
+    drop(all);
     settled(&pool, &database);
 }
 

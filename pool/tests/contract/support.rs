@@ -119,3 +119,8 @@ pub fn settled<I: IdleSet>(pool: &TestPool<I>, database: &Database) {
     assert_eq!(counts.open, state.size, "what the database has open, and {state}");
     assert!(counts.most <= state.max_size, "{} connections at once, and {state}", counts.most);
 }
+
+/// So long that the pool's clock shows more than `window`.
+pub fn lie_idle(window: Duration) {
+    thread::sleep(window + Duration::from_millis(30));
+}
