@@ -53,7 +53,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         }
     }
 
-    fn next_to_connect(&self) -> Option<Held> {
+    pub(crate) fn next_to_connect(&self) -> Option<Held> {
         let mut supply = self.supply.lock();
         // While connecting fails, one attempt at a time finds out whether it still does.
         let limit = if supply.course.failures > 0 { 1 } else { self.config.max_connecting };
@@ -188,10 +188,9 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         let slot = self.slots.slot(&held);
         slot.expires_at.store(tick.saturating_add(lifetime), Ordering::Relaxed);
         slot.checked_at.store(tick, Ordering::Relaxed);
-        // No tick: the first checkin sets the ages.
-        slot.idle_since.store(NEVER, Ordering::Relaxed);
         self.slots.mark(&held, Phase::Lent);
-        self.freshen(held);
+        // Opening it was as good a look as any.
+        self.validated(held);
     }
 
     /// Takes in a connection that somebody else has opened.

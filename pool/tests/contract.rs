@@ -16,15 +16,24 @@ mod contract {
     mod database;
     mod tasks;
 
+    mod adding;
     mod ages;
+    mod breaker;
     mod builder;
     mod cancelling;
     mod closing;
     mod failing;
+    mod faults;
     mod health;
+    mod keepalive;
     mod limits;
     mod locks;
     mod panics;
+    mod pausing;
+    mod purging;
+    mod resizing;
     mod runtimes;
+    mod uncollected;
     mod waiting;
+    mod workers;
 }
