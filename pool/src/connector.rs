@@ -188,9 +188,10 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         let slot = self.slots.slot(&held);
         slot.expires_at.store(tick.saturating_add(lifetime), Ordering::Relaxed);
         slot.checked_at.store(tick, Ordering::Relaxed);
+        // No tick: the first checkin sets the ages.
+        slot.idle_since.store(NEVER, Ordering::Relaxed);
         self.slots.mark(&held, Phase::Lent);
-        // Opening it was as good a look as any.
-        self.validated(held);
+        self.freshen(held);
     }
 
     /// Takes in a connection that somebody else has opened.

@@ -297,7 +297,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         self.make_idle(held);
     }
 
-    /// A connection that has just been validated, or opened, becomes idle. It may be lent once without another look, even if
+    /// A connection that has just been validated becomes idle. It may be lent once without another look, even if
     /// every checkout is to be validated: this was that look.
     pub(crate) fn validated(&self, held: Held) {
         let slot = self.slots.slot(&held);

@@ -7,7 +7,7 @@ use pool::IdleSet;
 
 use super::closing::threads_named;
 use super::database::{Behaviour, Call, Database};
-use super::support::{eventually, options, settled};
+use super::support::{eventually, lie_idle, options, settled};
 
 for_every_kind!(
     many_dead_connections_cost_few_threads,
@@ -99,14 +99,13 @@ fn hanging_resets_hold_up_resets_only<I: IdleSet>() {
 
 // 13, 24
 fn hanging_validations_hold_up_validations_only<I: IdleSet>() {
+    // Longer than a new connection waits for the one it was opened for, or it would be validated, too.
+    const WINDOW: Duration = Duration::from_millis(500);
     let database = Database::new();
-    let pool = options::<I>()
-        .max_size(8)
-        .max_connecting(2)
-        .validate_after_idle(Duration::ZERO)
-        .build(database.clone())
-        .unwrap();
+    let pool =
+        options::<I>().max_size(8).max_connecting(2).validate_after_idle(WINDOW).build(database.clone()).unwrap();
     drop([pool.get().unwrap(), pool.get().unwrap()]);
+    lie_idle(WINDOW);
     database.on(Call::Validate, Behaviour::Hangs);
     // Two cannot be lent before they have been asked, so these are opened for us.
     let guards: Vec<_> = (0..6).map(|_| pool.get().unwrap()).collect();
