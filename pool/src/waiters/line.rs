@@ -1,6 +1,5 @@
 //! The places of the line: a slab, and the two lists its places are linked in.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::{Alarm, MAX_THREADS_WOKEN, News, PAUSED};
@@ -91,8 +90,9 @@ pub(super) struct Line<F> {
     pub(super) waiting: usize,
     /// Threads in state `Woken`.
     pub(super) threads_woken: usize,
-    /// Deadlines of tasks; threads mind their own.
-    pub(super) alarms_due: BTreeSet<(Instant, u32)>,
+    /// No task's deadline is before this; threads mind their own. It may be that of a task that has left: a timeout is
+    /// rare, and to keep the deadlines in order would cost every wait as much as all the rest of it.
+    pub(super) next_due: Option<Instant>,
     /// The bits of the attention word that others than the line decide on.
     pub(super) raised: u32,
     pub(super) closed: Option<F>,
@@ -107,7 +107,7 @@ impl<F> Line<F> {
             uncollected: Ends::NONE,
             waiting: 0,
             threads_woken: 0,
-            alarms_due: BTreeSet::new(),
+            next_due: None,
             raised: 0,
             closed: None,
         }
@@ -160,10 +160,6 @@ impl<F> Line<F> {
         let place = &mut self.places[index as usize];
         let (list, previous, next) = (place.linked, place.previous, place.next);
         (place.linked, place.previous, place.next) = (Linked::Nowhere, NOBODY, NOBODY);
-        if list == Linked::InLine {
-            let due = (place.deadline, index);
-            self.alarms_due.remove(&due);
-        }
         let Some(ends) = self.ends(list) else { return };
         if previous == NOBODY {
             ends.first = next;
@@ -212,17 +208,35 @@ impl<F> Line<F> {
                 let due = seen_at + COLLECT_WITHIN;
                 next_due = Some(next_due.map_or(due, |next| next.min(due)));
             } else {
-                let deadline = place.deadline;
+                // Its alarm has rung, so its deadline has nothing to say any more.
                 if let PlaceState::Handed(held) = std::mem::replace(&mut place.state, PlaceState::Woken) {
                     taken.push(held);
                 }
                 self.unlink(index);
                 self.link(index, Linked::InLine, true);
-                self.alarms_due.insert((deadline, index));
             }
             index = earlier;
         }
         (taken, next_due)
+    }
+
+    /// The alarms of the tasks whose deadline has passed, and the earliest deadline of the others.
+    pub(super) fn ring_due(&mut self, now: Instant) -> (Vec<Alarm>, Option<Instant>) {
+        let (mut alarms, mut next_due) = (Vec::new(), None::<Instant>);
+        let mut index = self.in_line.first;
+        while index != NOBODY {
+            let place = &mut self.places[index as usize];
+            index = place.next;
+            if let Some(Alarm::Thread(_)) = place.alarm {
+                continue;
+            }
+            if place.deadline <= now {
+                alarms.extend(place.ring());
+            } else {
+                next_due = Some(next_due.map_or(place.deadline, |next_due| next_due.min(place.deadline)));
+            }
+        }
+        (alarms, next_due)
     }
 
     /// Ends whatever the counts say about this place.
