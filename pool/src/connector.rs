@@ -93,7 +93,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         for held in vacant {
             self.supply.lock().connecting += 1;
             self.slots.mark(&held, Phase::Connecting);
-            self.open(held);
+            self.attempt(held);
         }
     }
 
@@ -141,14 +141,15 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             is_wanted
         };
         if is_wanted {
-            return self.open(held);
+            return self.attempt(held);
         }
         self.vacate(held);
         // Somebody may have asked for it in between and been told that it was on its way.
         self.demand();
     }
 
-    fn open(&self, held: Held) {
+    /// One attempt to connect.
+    fn attempt(&self, held: Held) {
         let began = now();
         let start = Start::now();
         let connected = catch_unwind(AssertUnwindSafe(|| self.manager.connect()));

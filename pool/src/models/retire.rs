@@ -85,7 +85,7 @@ fn a_shrink_catches_a_checkin_mutex() {
 /// A caller who comes during a purge is served, with an old connection or a new one; what he returns is closed if it is
 /// old.
 fn a_purge_meets_a_caller<I: IdleSet>(caller: fn(&Core<Toy, I>)) {
-    explore(4, move || {
+    explore(3, move || {
         let core = core::<I>(1, Fairness::Free);
         let calling = {
             let core = Arc::clone(&core);
