@@ -125,10 +125,14 @@
 #![warn(missing_docs)]
 
 mod acquire;
+mod attend;
+mod breaker;
+mod closing;
 mod config;
 mod connector;
 mod core;
 mod error;
+mod gaps;
 mod guard;
 pub mod guide;
 pub mod idle;
@@ -137,13 +141,16 @@ mod manager;
 pub mod managers;
 #[cfg(all(test, any(loom, shuttle)))]
 mod models;
+mod pause;
 mod pool;
 mod reserve;
+mod retire;
 #[cfg(feature = "settings")]
 pub mod settings;
 mod slot;
 mod spin;
 mod state;
+mod supply;
 mod sync;
 mod timing;
 mod upkeep;
@@ -151,8 +158,9 @@ mod waiters;
 mod workers;
 
 pub use acquire::{Acquire, AcquireOwned};
+pub use closing::Close;
 pub use config::{Builder, Fairness, MAX_DURATION, MAX_SIZE_LIMIT};
-pub use error::{AcquireError, BuildError, CloseError, ConfigError, ConnectError};
+pub use error::{AcquireError, AddError, BuildError, CloseError, ConfigError, ConnectError};
 pub use guard::{Guard, OwnedGuard};
 pub use idle::IdleSet;
 pub use manager::Manager;

@@ -11,8 +11,9 @@ use loom::thread;
 
 use super::toy::{Toy, block_on, poll_and_drop, waker_of_this_thread};
 use crate::acquire::Acquire;
+use crate::attend::LOANS_PER_LOOK;
 use crate::config::Config;
-use crate::core::{Core, LOANS_PER_LOOK};
+use crate::core::Core;
 use crate::idle::{IdleSet, MutexQueue, Slots};
 use crate::sync::clock;
 use crate::{Fairness, Guard};
