@@ -12,7 +12,12 @@ use crossbeam::utils::CachePadded;
 use crate::config::{Config, MAX_DURATION};
 use crate::connector::{Job, Supply};
 use crate::error::{AcquireError, ConnectError};
+pub(crate) use crate::events::CloseReason as Reason;
+use crate::events::Event;
+use crate::extras::{Caller, Extras};
+use crate::hooks::{Hooks, LastFailure};
 use crate::idle::IdleSet;
+use crate::loans::LoanWatch;
 use crate::reserve::Reserve;
 use crate::slot::{Held, NEVER, Phase, SlotTable};
 use crate::spin::Spin;
@@ -40,15 +45,6 @@ impl<E: std::error::Error + 'static> Clone for Failure<E> {
     }
 }
 
-/// Why a connection is closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reason {
-    Broken,
-    IdleTimeout,
-    Lifetime,
-    PoolClosed,
-}
-
 /// Ticks for which a validation holds at least: long enough for the one who asked for it to wake up and take the
 /// connection, or the pool would validate in circles.
 const VALIDATED_FOR: u64 = 1_000;
@@ -64,6 +60,17 @@ pub(crate) struct Tallies {
     pub(crate) failures: StdAtomicU64,
     pub(crate) connects: StdAtomicU64,
     pub(crate) connect_failures: StdAtomicU64,
+    pub(crate) timeouts: StdAtomicU64,
+    pub(crate) cancelled: StdAtomicU64,
+    pub(crate) slow_acquires: StdAtomicU64,
+    pub(crate) validations: StdAtomicU64,
+    pub(crate) validation_failures: StdAtomicU64,
+    pub(crate) resets: StdAtomicU64,
+    pub(crate) reset_failures: StdAtomicU64,
+    pub(crate) hook_failures: StdAtomicU64,
+    pub(crate) closes: StdAtomicU64,
+    pub(crate) detached: StdAtomicU64,
+    pub(crate) long_loans: StdAtomicU64,
     broken: StdAtomicU64,
     idle_timeouts: StdAtomicU64,
     lifetime_ends: StdAtomicU64,
@@ -84,6 +91,8 @@ pub(crate) struct Core<M: Manager, I> {
     pub(crate) tick: CachePadded<AtomicU64>,
     /// `validate_after_idle` in ticks.
     validate_after: u64,
+    /// What is done for each loan on request. `None`, and never looked into, unless something was requested.
+    pub(crate) extras: Option<Box<Extras>>,
 
     /// Validations asked for and not ended.
     validating: AtomicUsize,
@@ -98,11 +107,14 @@ pub(crate) struct Core<M: Manager, I> {
     pub(crate) plan: Plan,
     pub(crate) tallies: Tallies,
     pub(crate) clocks: Clocks,
+    pub(crate) hooks: Hooks<M>,
+    pub(crate) last_failure: LastFailure<M::Error>,
+    pub(crate) watch: LoanWatch,
     me: Weak<Self>,
 }
 
 impl<M: Manager, I: IdleSet> Core<M, I> {
-    pub(crate) fn new(config: Config, manager: M) -> Arc<Self> {
+    pub(crate) fn new(config: Config, hooks: Hooks<M>, manager: M) -> Arc<Self> {
         Arc::new_cyclic(|me| {
             let (slots, rights) = SlotTable::new(config.max_size);
             let started = now();
@@ -113,6 +125,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
                 waiters: Waiters::new(config.fairness, started),
                 tick: CachePadded::new(AtomicU64::new(0)),
                 validate_after: config.validate_after_idle.map_or(NEVER, ticks),
+                extras: Extras::new(&config, &hooks, config.max_size),
                 validating: AtomicUsize::new(0),
                 reserve: Reserve::new(),
                 spin: Spin::new(),
@@ -123,6 +136,9 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
                 plan: Plan::new(),
                 tallies: Tallies::default(),
                 clocks: Clocks::default(),
+                hooks,
+                last_failure: LastFailure::new(),
+                watch: LoanWatch::new(config.max_size),
                 me: Weak::clone(me),
                 config,
             }
@@ -134,29 +150,35 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
 
     /// An idle connection that may be lent, if there is one for newcomers.
     #[inline(always)]
+    #[track_caller]
     pub(crate) fn checkout(&self) -> Option<Held> {
+        self.checkout_for(Caller::here())
+    }
+
+    #[inline(always)]
+    pub(crate) fn checkout_for(&self, caller: Caller) -> Option<Held> {
         if self.waiters.attention_hint() & (CLOSED | LINE) != 0 {
             return None;
         }
         let start = Start::now();
         let held = self.idle.take(&self.slots)?;
-        let held = self.inspect(held)?;
+        let held = self.inspect(held, caller)?;
         self.clocks.book(timing::Phase::Checkout, start);
         Some(held)
     }
 
     /// The same, if the connection may be lent; else the next one that may.
     #[inline(always)]
-    pub(crate) fn inspect(&self, held: Held) -> Option<Held> {
-        match self.examine(held) {
+    pub(crate) fn inspect(&self, held: Held, caller: Caller) -> Option<Held> {
+        match self.examine(held, caller) {
             Ok(held) => Some(held),
-            Err(due) => self.look_further(due),
+            Err(due) => self.look_further(due, caller),
         }
     }
 
     /// The same, if the connection may be lent. `Err` has it when it must be validated first and enough are already.
     #[inline(always)]
-    fn examine(&self, held: Held) -> Result<Held, Option<Held>> {
+    fn examine(&self, held: Held, caller: Caller) -> Result<Held, Option<Held>> {
         let slot = self.slots.slot(&held);
         if self.tick.load(Ordering::Relaxed) >= slot.due_at.load(Ordering::Relaxed) {
             return Err(self.examine_closely(held));
@@ -164,6 +186,9 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         let mut rescue = Rescue { core: self, held: Some(held) };
         if rescue.connection().is_some_and(|connection| self.manager.looks_alive(connection)) {
             let held = rescue.disarm();
+            if let Some(extras) = &self.extras {
+                return self.lend(extras, held, caller).ok_or(None);
+            }
             self.slots.slot(&held).count_loan();
             return Ok(held);
         }
@@ -191,10 +216,10 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     /// The first idle connection that may be lent. `due` may not, until some validation has ended; nor may others, but
     /// behind them there may be one that needs none.
     #[cold]
-    fn look_further(&self, due: Option<Held>) -> Option<Held> {
+    fn look_further(&self, due: Option<Held>, caller: Caller) -> Option<Held> {
         let mut passed_over = PassedOver { core: self, due: Vec::from_iter(due) };
         loop {
-            match self.examine(self.take_idle()?) {
+            match self.examine(self.take_idle()?, caller) {
                 Ok(held) => return Some(held),
                 Err(due) => passed_over.due.extend(due),
             }
@@ -212,8 +237,8 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
 
     /// Any idle connection that may be lent, for somebody who is already in line or has no reason to be.
     #[cold]
-    pub(crate) fn look(&self) -> Option<Held> {
-        self.look_further(None)
+    pub(crate) fn look(&self, caller: Caller) -> Option<Held> {
+        self.look_further(None, caller)
     }
 
     fn take_idle(&self) -> Option<Held> {
@@ -224,6 +249,10 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     #[inline(always)]
     pub(crate) fn checkin(&self, held: Held, broken: bool) {
         let start = Start::now();
+        let (held, broken) = match &self.extras {
+            None => (held, broken),
+            Some(extras) => self.take_back(extras, held, broken),
+        };
         let mut rescue = Rescue { core: self, held: Some(held) };
         let Some(connection) = rescue.connection() else { return };
         if broken || self.manager.has_broken(connection) {
@@ -386,6 +415,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             Reason::PoolClosed => {}
         }
         tracing::debug!(pool = %self.config.name, slot = held.index(), ?reason, "closing a connection");
+        self.note_retired(&held, reason);
         self.slots.mark(&held, Phase::Closing);
         self.submit(Job::Close(held));
     }
@@ -442,38 +472,63 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             broken: get(&tallies.broken),
             idle_timeouts: get(&tallies.idle_timeouts),
             lifetime_ends: get(&tallies.lifetime_ends),
+            timeouts: get(&tallies.timeouts),
+            cancelled: get(&tallies.cancelled),
+            slow_acquires: get(&tallies.slow_acquires),
+            validations: get(&tallies.validations),
+            validation_failures: get(&tallies.validation_failures),
+            resets: get(&tallies.resets),
+            reset_failures: get(&tallies.reset_failures),
+            hook_failures: get(&tallies.hook_failures),
+            closes: get(&tallies.closes),
+            detached: get(&tallies.detached),
+            long_loans: get(&tallies.long_loans),
         }
     }
 
     /// The answer to a waiter for whom no connection will come.
     pub(crate) fn failed(&self, failure: Failure<M::Error>, since: Instant) -> AcquireError<M::Error> {
         tally(&self.tallies.failures);
-        match failure {
+        let waited = now().saturating_duration_since(since);
+        let error = match failure {
             Failure::Closed => AcquireError::Closed,
-            Failure::Connect(source) => {
-                AcquireError::ConnectFailed { waited: since.elapsed(), state: self.state(), source }
-            }
-        }
+            Failure::Connect(source) => AcquireError::ConnectFailed { waited, state: self.state(), source },
+        };
+        self.emit(Event::AcquireFailed { waited, error: &error });
+        error
     }
 
     /// The answer to a waiter whose time is up.
     #[cold]
     pub(crate) fn timed_out(&self, waited: Duration) -> AcquireError<M::Error> {
         tally(&self.tallies.failures);
+        let error = self.what_was_missing(waited);
+        if !error.is_closed() {
+            tally(&self.tallies.timeouts);
+        }
+        self.emit(Event::AcquireFailed { waited, error: &error });
+        error
+    }
+
+    fn what_was_missing(&self, waited: Duration) -> AcquireError<M::Error> {
         if self.waiters.attention_hint() & CLOSED != 0 {
             return AcquireError::Closed;
         }
         let state = self.state();
-        let supply = self.supply.lock();
-        match supply.last_failure() {
-            Some(source) if state.size < state.max_size || state.connecting > 0 => {
-                AcquireError::ConnectFailed { waited, state, source: Arc::clone(source) }
-            }
-            _ if state.lent == state.max_size || state.lent + state.idle == state.max_size => {
-                AcquireError::Exhausted { waited, state }
-            }
-            _ => AcquireError::TimedOut { waited, state },
+        let connect_failure = self.supply.lock().last_failure().map(Arc::clone);
+        if let Some(source) = connect_failure
+            && (state.size < state.max_size || state.connecting > 0)
+        {
+            return AcquireError::ConnectFailed { waited, state, source };
         }
+        // Nobody who did not wait has seen a failure of others.
+        let last_failure = if waited.is_zero() { None } else { self.last_failure.within(waited) };
+        let are_all_lent = state.lent == state.max_size;
+        if are_all_lent || (state.lent + state.idle == state.max_size && last_failure.is_none()) {
+            let oldest_loan = self.oldest_loan().map(Box::new);
+            return AcquireError::Exhausted { waited, state, oldest_loan };
+        }
+        AcquireError::TimedOut { waited, state, last_failure }
     }
 }
 

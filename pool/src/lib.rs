@@ -127,11 +127,18 @@ mod config;
 mod connector;
 mod core;
 mod error;
+mod events;
+mod extras;
 mod guard;
+mod histogram;
+mod hooks;
 pub mod idle;
+mod loans;
 mod manager;
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 pub mod managers;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 #[cfg(all(test, any(loom, shuttle)))]
 mod models;
 mod pool;
@@ -149,9 +156,12 @@ mod workers;
 
 pub use acquire::{Acquire, AcquireOwned};
 pub use config::{Builder, Fairness, MAX_DURATION, MAX_SIZE_LIMIT};
-pub use error::{AcquireError, BuildError, CloseError, ConfigError, ConnectError};
+pub use error::{AcquireError, BuildError, Call, CallError, CloseError, ConfigError, ConnectError};
+pub use events::{CloseReason, Event};
 pub use guard::{Guard, OwnedGuard};
+pub use histogram::{Histogram, Histograms};
 pub use idle::IdleSet;
+pub use loans::Loan;
 pub use manager::Manager;
 pub use pool::Pool;
 pub use state::{Counters, State};

@@ -79,7 +79,8 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     }
 
     fn keep_up(&self) {
-        let ages = [self.config.idle_timeout, self.config.max_lifetime, self.config.validate_after_idle];
+        let config = &self.config;
+        let ages = [config.idle_timeout, config.max_lifetime, config.validate_after_idle, config.leak_after];
         let shortest = ages.into_iter().flatten().min().unwrap_or(LONGEST_PERIOD);
         let period = (shortest / BEATS_PER_AGE).clamp(SHORTEST_PERIOD, LONGEST_PERIOD);
         let mut beat_at = now() + period;
@@ -91,6 +92,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             }
             if time >= beat_at {
                 self.reap();
+                self.watch_loans();
                 beat_at = time + period;
             }
             self.demand();
