@@ -186,8 +186,8 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         let mut rescue = Rescue { core: self, held: Some(held) };
         if rescue.connection().is_some_and(|connection| self.manager.looks_alive(connection)) {
             let held = rescue.disarm();
-            if let Some(extras) = &self.extras {
-                return self.lend(extras, held, caller).ok_or(None);
+            if self.extras.is_some() {
+                return self.lend(held, caller).ok_or(None);
             }
             self.slots.slot(&held).count_loan();
             return Ok(held);
@@ -249,10 +249,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     #[inline(always)]
     pub(crate) fn checkin(&self, held: Held, broken: bool) {
         let start = Start::now();
-        let (held, broken) = match &self.extras {
-            None => (held, broken),
-            Some(extras) => self.take_back(extras, held, broken),
-        };
+        let (held, broken) = if self.extras.is_some() { self.take_back(held, broken) } else { (held, broken) };
         let mut rescue = Rescue { core: self, held: Some(held) };
         let Some(connection) = rescue.connection() else { return };
         if broken || self.manager.has_broken(connection) {

@@ -65,26 +65,30 @@ impl<M: Manager, I: IdleSet> Builder<M, I> {
     }
 }
 
-/// Who acquires.
+/// Who acquires. Two words, which travel in registers; one more, and every checkout would write them to memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Caller {
     site: &'static Location<'static>,
-    /// When it found nothing idle; `None` if that has not happened, or nobody wants to know.
-    since: Option<Instant>,
+    /// When it found nothing idle, in nanoseconds since the pool was built; [`AT_ONCE`] if that has not happened, or
+    /// nobody wants to know.
+    since_ns: u64,
 }
+
+/// No time at which a wait began.
+const AT_ONCE: u64 = u64::MAX;
 
 impl Caller {
     /// Whoever calls the public method that calls this.
     #[inline(always)]
     #[track_caller]
     pub(crate) fn here() -> Self {
-        Self { site: Location::caller(), since: None }
+        Self { site: Location::caller(), since_ns: AT_ONCE }
     }
 
     /// The same, waiting from now on.
     pub(crate) fn waiting<M: Manager, I: IdleSet>(mut self, core: &Core<M, I>) -> Self {
         if core.extras.as_ref().is_some_and(|extras| extras.wants_waits) {
-            self.since = Some(now());
+            self.since_ns = nanos(now().saturating_duration_since(core.started));
         }
         self
     }
@@ -202,7 +206,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
 
     /// The last step of a checkout: gives the connection to `caller`, or gives it up.
     #[cold]
-    pub(crate) fn lend(&self, extras: &Extras, mut held: Held, caller: Caller) -> Option<Held> {
+    pub(crate) fn lend(&self, mut held: Held, caller: Caller) -> Option<Held> {
         if let Some(hook) = &self.hooks.on_acquire {
             let connection = self.slots.connection_mut(&mut held).as_mut();
             // Caught, so the right to the slot cannot be lost here.
@@ -213,14 +217,17 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         }
         let slot = self.slots.slot(&held);
         slot.count_loan();
-        if !extras.wants_times && caller.since.is_none() {
+        let Some(extras) = &self.extras else { return Some(held) };
+        if !extras.wants_times && caller.since_ns == AT_ONCE {
             return Some(held);
         }
         let time = now();
+        let time_ns = nanos(time.saturating_duration_since(self.started));
         let record = extras.record(&held);
         let connection = record.id.load(Ordering::Relaxed);
-        let waited = caller.since.map_or(Duration::ZERO, |since| time.saturating_duration_since(since));
-        record.lent_at.store(nanos(time.saturating_duration_since(self.started)), Ordering::Relaxed);
+        // Zero for `AT_ONCE`, which is later than any time.
+        let waited = Duration::from_nanos(time_ns.saturating_sub(caller.since_ns));
+        record.lent_at.store(time_ns, Ordering::Relaxed);
         if extras.keeps_loans {
             *record.loan.lock() = Some(Borrowed { connection, since: time, site: caller.site });
         }
@@ -255,7 +262,8 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
 
     /// The first step of a checkin: the loan is over. Says whether the connection is broken.
     #[cold]
-    pub(crate) fn take_back(&self, extras: &Extras, mut held: Held, is_broken: bool) -> (Held, bool) {
+    pub(crate) fn take_back(&self, mut held: Held, is_broken: bool) -> (Held, bool) {
+        let Some(extras) = &self.extras else { return (held, is_broken) };
         let held_for = extras.end_loan(&held, self.started);
         let id = extras.id_at(held.index());
         self.emit(Event::CheckedIn { connection: id, held_for });
