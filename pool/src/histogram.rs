@@ -150,7 +150,7 @@ impl Histogram {
             match bound {
                 Some(bound) if is_shown => coarse.push((bound.as_secs_f64(), std::mem::take(&mut count))),
                 Some(_) => {}
-                None => coarse.push((f64::MAX, count)),
+                None => coarse.push((f64::INFINITY, count)),
             }
         }
         coarse
@@ -257,6 +257,6 @@ mod tests {
         let coarse = histogram.coarse_buckets();
         assert_eq!(coarse.len(), 3 * DECADES + 2);
         let filled: Vec<_> = coarse.into_iter().filter(|(_, count)| *count > 0).collect();
-        assert_eq!(filled, [(1e-6, 1), (5e-6, 1), (5e-4, 1), (0.01, 1), (f64::MAX, 1)]);
+        assert_eq!(filled, [(1e-6, 1), (5e-6, 1), (5e-4, 1), (0.01, 1), (f64::INFINITY, 1)]);
     }
 }

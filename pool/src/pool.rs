@@ -71,6 +71,11 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
         Ok(pool)
     }
 
+    #[cfg(feature = "metrics")]
+    pub(crate) fn core(&self) -> &Arc<Core<M, I>> {
+        &self.core
+    }
+
     pub(crate) fn wait_for_min_idle(&self) -> Result<(), AcquireError<M::Error>> {
         self.core.wait_for_min_idle()
     }
