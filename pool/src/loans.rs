@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::Manager;
-use crate::core::{Core, ticks};
+use crate::core::{Core, tally};
 use crate::events::Event;
 use crate::idle::IdleSet;
-use crate::slot::{NEVER, Phase};
+use crate::slot::Phase;
 use crate::sync::now;
 
 /// A connection that is out.
@@ -100,8 +100,9 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         let seen = &self.watch.seen[index];
         let is_same = self.slots.slot_at(index).loans.load(Ordering::Relaxed) == seen.loan.load(Ordering::Relaxed);
         let since = seen.since.load(Ordering::Relaxed);
-        let ticks_now = ticks(time.saturating_duration_since(self.started));
-        let held_for = if is_same { ticks_now.saturating_sub(since) } else { 0 };
+        // Rounded down, where ticks are rounded up: what is told is the least it can be.
+        let elapsed = time.saturating_duration_since(self.started).as_millis() as u64;
+        let held_for = if is_same { elapsed.saturating_sub(since) } else { 0 };
         Some(Loan {
             slot: index,
             connection: self.extras.as_ref().map(|extras| extras.id_at(index)),
@@ -113,7 +114,6 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     /// Notes the loans that there are, and reports those that are too long. Once a beat, on the upkeep thread.
     pub(crate) fn watch_loans(&self) {
         let tick = self.tick.load(Ordering::Relaxed);
-        let leak_after = self.config.leak_after.map_or(NEVER, ticks);
         for (index, seen) in self.watch.seen.iter().enumerate() {
             if !self.slots.phase_is(index, Phase::Lent) {
                 if seen.loan.load(Ordering::Relaxed) != NO_LOAN {
@@ -127,14 +127,16 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
                 seen.is_reported.store(false, Ordering::Relaxed);
                 seen.loan.store(loan, Ordering::Relaxed);
             }
-            if leak_after != NEVER && !seen.is_reported.load(Ordering::Relaxed) {
+            if let Some(leak_after) = self.config.leak_after
+                && !seen.is_reported.load(Ordering::Relaxed)
+            {
                 self.report_if_long(index, leak_after, seen);
             }
         }
     }
 
-    fn report_if_long(&self, index: usize, leak_after: u64, seen: &Seen) {
-        let Some(loan) = self.loan_at(index, now()).filter(|loan| ticks(loan.held_for) >= leak_after) else { return };
+    fn report_if_long(&self, index: usize, leak_after: Duration, seen: &Seen) {
+        let Some(loan) = self.loan_at(index, now()).filter(|loan| loan.held_for >= leak_after) else { return };
         seen.is_reported.store(true, Ordering::Relaxed);
         let (pool, held_for) = (&self.config.name, loan.held_for);
         match loan.site {
@@ -143,7 +145,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             }
             None => tracing::warn!(db.client.connection.pool.name = %pool, ?held_for, "a long loan: {loan}"),
         }
-        crate::core::tally(&self.tallies.long_loans);
+        tally(&self.tallies.long_loans);
         self.emit(Event::LongLoan { loan: &loan });
     }
 }
