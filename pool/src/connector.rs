@@ -200,7 +200,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         slot.idle_since.store(NEVER, Ordering::Relaxed);
         self.slots.mark(&held, Phase::Lent);
         self.note_connected(&held, took);
-        tracing::debug!(pool = %self.config.name, slot = held.index(), "connected");
+        tracing::debug!(db.client.connection.pool.name = %self.config.name, slot = held.index(), "connected");
         self.freshen(held);
         {
             // Only now, so that it is counted as connecting until it is counted as idle, and `demand` asks for no more
@@ -217,7 +217,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     }
 
     fn connect_failed(&self, held: Held, error: ConnectError<M::Error>, is_hopeless: bool) {
-        tracing::warn!(pool = %self.config.name, %error, "could not connect");
+        tracing::warn!(db.client.connection.pool.name = %self.config.name, %error, "could not connect");
         tally(&self.tallies.connect_failures);
         let error = Arc::new(error);
         let retry_at = {

@@ -411,7 +411,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             Reason::Lifetime => tally(&self.tallies.lifetime_ends),
             Reason::PoolClosed => {}
         }
-        tracing::debug!(pool = %self.config.name, slot = held.index(), ?reason, "closing a connection");
+        tracing::debug!(db.client.connection.pool.name = %self.config.name, slot = held.index(), ?reason, "closing a connection");
         self.note_retired(&held, reason);
         self.slots.mark(&held, Phase::Closing);
         self.submit(Job::Close(held));
