@@ -20,10 +20,13 @@ mod contract {
     mod builder;
     mod cancelling;
     mod closing;
+    mod events;
     mod failing;
     mod health;
+    mod hooks;
     mod limits;
     mod locks;
+    mod observing;
     mod panics;
     mod runtimes;
     mod waiting;
