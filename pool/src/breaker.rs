@@ -109,3 +109,45 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         state.idle + state.lent + state.checking > 0
     }
 }
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use super::Course;
+    use crate::error::ConnectError;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn fail(course: &mut Course<Infallible>, began: Instant, ended: Instant) -> Duration {
+        let error = Arc::new(ConnectError::Panicked("refused".into()));
+        course.fail(error, false, (began, ended), ended + SECOND, 5 * SECOND);
+        ended - course.failing_since.expect("it fails")
+    }
+
+    #[test]
+    fn an_outage_begins_with_the_first_attempt_that_failed() {
+        let start = Instant::now();
+        let mut course = Course::default();
+        assert_eq!(fail(&mut course, start, start + 3 * SECOND), 3 * SECOND, "a slow failure is an outage, too");
+        assert_eq!(fail(&mut course, start + 4 * SECOND, start + 6 * SECOND), 6 * SECOND);
+        // One that began before the others and failed after them.
+        assert_eq!(fail(&mut course, start - SECOND, start + 7 * SECOND), 8 * SECOND);
+        assert_eq!(course.failures, 3);
+    }
+
+    #[test]
+    fn a_failure_long_ago_is_no_outage() {
+        let start = Instant::now();
+        let mut course = Course::default();
+        fail(&mut course, start, start);
+        // Nobody tried for an hour, or the machine slept.
+        let later = start + 3600 * SECOND;
+        assert_eq!(fail(&mut course, later, later), Duration::ZERO);
+        // Pauses as they are between attempts do not end an outage.
+        let again = later + 5 * SECOND;
+        assert_eq!(fail(&mut course, again, again), 5 * SECOND);
+    }
+}

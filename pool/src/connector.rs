@@ -54,7 +54,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         }
     }
 
-    fn next_to_connect(&self) -> Option<Held> {
+    pub(crate) fn next_to_connect(&self) -> Option<Held> {
         let mut supply = self.supply.lock();
         // While connecting fails, one attempt at a time finds out whether it still does.
         let limit = if supply.course.failures > 0 { 1 } else { self.config.max_connecting };

@@ -35,7 +35,7 @@ impl Gaps {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::{Gaps, LATE, MOST};
 

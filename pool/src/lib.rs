@@ -159,6 +159,8 @@ mod spin;
 mod state;
 mod supply;
 mod sync;
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests;
 mod timing;
 mod upkeep;
 mod waiters;
