@@ -161,7 +161,9 @@ const LEVELS: [(&str, &str, Level); 3] = [
     ("pending_requests", "Acquires that wait for a connection", |reading| reading.state.waiters),
 ];
 
-const STATES: [(&str, fn(&State) -> usize); 5] = [
+type Share = fn(&State) -> usize;
+
+const STATES: [(&str, Share); 5] = [
     ("idle", |state| state.idle),
     ("used", |state| state.lent),
     ("connecting", |state| state.connecting),

@@ -132,7 +132,7 @@ fn loans_are_listed_oldest_first<I: IdleSet>() {
     let mut slots: Vec<_> = loans.iter().map(|loan| loan.slot).collect();
     slots.sort_unstable();
     assert_eq!(slots, [0, 1, 2]);
-    let [first, second, third] = guards.try_into().ok().expect("three guards");
+    let [first, second, third] = guards.try_into().expect("three guards");
     drop(second);
     assert_eq!(pool.loans().len(), 2);
     drop((first.detach(), third));
