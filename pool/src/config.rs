@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::error::{BuildError, ConfigError};
+use crate::hooks::Hooks;
 use crate::idle::IdleSet;
 use crate::{Manager, Pool};
 
@@ -60,6 +61,10 @@ pub(crate) struct Config {
     pub(crate) backoff: (Duration, Duration),
     pub(crate) fairness: Fairness,
     pub(crate) name: String,
+    pub(crate) histograms: bool,
+    pub(crate) record_loans: bool,
+    pub(crate) leak_after: Option<Duration>,
+    pub(crate) slow_acquire: Option<Duration>,
 }
 
 impl Default for Config {
@@ -78,6 +83,10 @@ impl Default for Config {
             backoff: (Duration::from_millis(20), Duration::from_secs(1)),
             fairness: Fairness::default(),
             name: String::from("pool"),
+            histograms: false,
+            record_loans: false,
+            leak_after: None,
+            slow_acquire: None,
         }
     }
 }
@@ -104,26 +113,27 @@ impl Default for Config {
 /// # Ok(())
 /// # }
 /// ```
-pub struct Builder<M, I> {
-    config: Config,
+pub struct Builder<M: Manager, I> {
+    pub(crate) config: Config,
+    pub(crate) hooks: Hooks<M>,
     kind: PhantomData<fn() -> (M, I)>,
 }
 
-impl<M, I> Default for Builder<M, I> {
+impl<M: Manager, I> Default for Builder<M, I> {
     fn default() -> Self {
-        Self { config: Config::default(), kind: PhantomData }
+        Self { config: Config::default(), hooks: Hooks::default(), kind: PhantomData }
     }
 }
 
-impl<M, I> Clone for Builder<M, I> {
+impl<M: Manager, I> Clone for Builder<M, I> {
     fn clone(&self) -> Self {
-        Self { config: self.config.clone(), kind: PhantomData }
+        Self { config: self.config.clone(), hooks: self.hooks.clone(), kind: PhantomData }
     }
 }
 
-impl<M, I> fmt::Debug for Builder<M, I> {
+impl<M: Manager, I> fmt::Debug for Builder<M, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Builder").field(&self.config).finish()
+        f.debug_struct("Builder").field("config", &self.config).finish_non_exhaustive()
     }
 }
 
@@ -273,7 +283,7 @@ impl<M: Manager, I: IdleSet> Builder<M, I> {
     /// [`BuildError::Config`] or [`BuildError::Thread`]; never a connect error.
     pub fn build_unchecked(self, manager: M) -> Result<Pool<M, I>, BuildError<M::Error>> {
         let config = self.config.checked()?;
-        Pool::start(config, manager)
+        Pool::start(config, self.hooks, manager)
     }
 }
 
@@ -314,6 +324,9 @@ impl Config {
         if self.max_lifetime == Some(Duration::ZERO) {
             return error("max_lifetime", "must be above zero; `None` means never".into());
         }
+        if self.leak_after == Some(Duration::ZERO) {
+            return error("leak_after", "must be above zero; `None` means never".into());
+        }
         let (first, longest) = self.backoff;
         if first.is_zero() || first > longest {
             return error("connect_backoff", format!("{first:?} must be above zero and at most {longest:?}"));
@@ -328,6 +341,8 @@ impl Config {
             ("fail_fast_after", self.fail_fast_after),
             ("connect_backoff", Some(longest)),
             ("fairness", bound),
+            ("leak_after", self.leak_after),
+            ("slow_acquire", self.slow_acquire),
         ] {
             if value.is_some_and(|value| value > MAX_DURATION) {
                 return error(field, format!("must be at most {MAX_DURATION:?}"));

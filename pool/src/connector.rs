@@ -5,7 +5,6 @@
 //! a connect survives the caller who wanted it, and a burst of callers opens no more than
 //! [`max_connecting`](crate::Builder::max_connecting) at a time.
 
-use std::any::Any;
 use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use crate::Manager;
 use crate::core::{Core, Failure, Reason, end_of, tally, ticks};
-use crate::error::{AcquireError, AddError, ConnectError};
+use crate::error::{AcquireError, AddError, Call, ConnectError};
+use crate::events::Event;
+use crate::hooks::{caught, panic_message};
 use crate::idle::IdleSet;
 use crate::slot::{Held, NEVER, Phase};
 use crate::supply::Supply;
@@ -102,19 +103,22 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         match job {
             Job::Connect(held) => self.connect(held),
             Job::Validate(held) => {
-                if let Some(held) = self.check(held, |connection| self.manager.is_valid(connection)) {
+                tally(&self.tallies.validations);
+                if let Some(held) = self.check(held, Call::Validate, |connection| self.manager.is_valid(connection)) {
                     self.validated(held);
                 }
                 self.validation_ended();
             }
             Job::Reset(held) => {
-                if let Some(held) = self.check(held, |connection| self.manager.reset(connection)) {
+                tally(&self.tallies.resets);
+                if let Some(held) = self.check(held, Call::Reset, |connection| self.manager.reset(connection)) {
                     self.freshen(held);
                 }
             }
             Job::Close(held) => self.close_connection(held),
             Job::KeepAlive(held) => {
-                if let Some(held) = self.check(held, |connection| self.manager.is_valid(connection)) {
+                tally(&self.tallies.validations);
+                if let Some(held) = self.check(held, Call::Validate, |connection| self.manager.is_valid(connection)) {
                     self.kept_alive(held);
                 }
                 self.validation_ended();
@@ -152,24 +156,55 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     fn attempt(&self, held: Held) {
         let began = now();
         let start = Start::now();
-        let connected = catch_unwind(AssertUnwindSafe(|| self.manager.connect()));
+        let connected = self.connect_and_set_up();
+        let took = now().saturating_duration_since(began);
         self.clocks.book(timing::Phase::Connect, start);
+        self.note_connect_time(took);
         match connected {
-            Ok(Ok(connection)) => self.connected(held, connection),
-            Ok(Err(error)) => {
-                let is_hopeless = !caught_or(true, || self.manager.is_transient(&error));
-                self.connect_failed(held, began, ConnectError::Failed(error), is_hopeless);
-            }
-            Err(panic) => {
-                self.connect_failed(held, began, ConnectError::Panicked(panic_message(&*panic)), false);
+            Ok(connection) => self.connected(held, connection, took),
+            Err(error) => {
+                let is_hopeless = match &error {
+                    ConnectError::Failed(error) | ConnectError::HookFailed(error) => {
+                        !caught_or(true, || self.manager.is_transient(error))
+                    }
+                    _ => false,
+                };
+                self.emit(Event::ConnectFailed { error: &error, took });
+                self.connect_failed(held, began, error, is_hopeless);
             }
         }
     }
 
-    fn connected(&self, held: Held, connection: M::Connection) {
+    /// Opens a connection and sets it up.
+    fn connect_and_set_up(&self) -> Result<M::Connection, ConnectError<M::Error>> {
+        let span = tracing::debug_span!("connect", db.client.connection.pool.name = %self.config.name);
+        let _inside = span.enter();
+        let mut connection = match catch_unwind(AssertUnwindSafe(|| self.manager.connect())) {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return Err(ConnectError::Failed(error)),
+            Err(panic) => return Err(ConnectError::Panicked(panic_message(&*panic))),
+        };
+        let Some(hook) = &self.hooks.on_connect else { return Ok(connection) };
+        let error = match catch_unwind(AssertUnwindSafe(|| hook(&mut connection))) {
+            Ok(Ok(())) => return Ok(connection),
+            Ok(Err(error)) => ConnectError::HookFailed(error),
+            Err(panic) => ConnectError::HookPanicked(panic_message(&*panic)),
+        };
+        self.close(connection);
+        Err(error)
+    }
+
+    fn close(&self, connection: M::Connection) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.manager.close(connection))) {
+            let panic = panic_message(&*panic);
+            tracing::warn!(db.client.connection.pool.name = %self.config.name, panic, "closing a connection panicked");
+        }
+    }
+
+    fn connected(&self, held: Held, connection: M::Connection, took: Duration) {
         tally(&self.tallies.connects);
-        tracing::debug!(pool = %self.config.name, slot = held.index(), "connected");
-        self.install(held, connection);
+        tracing::debug!(db.client.connection.pool.name = %self.config.name, slot = held.index(), "connected");
+        self.install(held, connection, took);
         {
             // Only now, so that it is counted as connecting until it is counted as idle, and `demand` asks for no more
             // than it needs.
@@ -182,7 +217,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     }
 
     /// Puts a connection into its slot and makes it idle.
-    fn install(&self, mut held: Held, connection: M::Connection) {
+    fn install(&self, mut held: Held, connection: M::Connection, took: Duration) {
         *self.slots.connection_mut(&mut held) = Some(connection);
         let lifetime = self.config.max_lifetime.map_or(NEVER, |lifetime| ticks(shortened(lifetime, 10)));
         let tick = self.ticks_now();
@@ -192,6 +227,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         // No tick: the first checkin sets the ages.
         slot.idle_since.store(NEVER, Ordering::Relaxed);
         self.slots.mark(&held, Phase::Lent);
+        self.note_installed(&held, took);
         self.freshen(held);
     }
 
@@ -211,9 +247,9 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         };
         match taken {
             Some(held) => {
-                tracing::debug!(pool = %self.config.name, slot = held.index(), "a connection was added");
+                tracing::debug!(db.client.connection.pool.name = %self.config.name, slot = held.index(), "a connection was added");
                 tally(&self.tallies.added);
-                self.install(held, connection);
+                self.install(held, connection, Duration::ZERO);
                 self.notify_supply_changed();
                 Ok(())
             }
@@ -223,7 +259,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     }
 
     fn connect_failed(&self, held: Held, began: Instant, error: ConnectError<M::Error>, is_hopeless: bool) {
-        tracing::warn!(pool = %self.config.name, %error, "could not connect");
+        tracing::warn!(db.client.connection.pool.name = %self.config.name, %error, "could not connect");
         tally(&self.tallies.connect_failures);
         let error = Arc::new(error);
         let (retry_at, tells) = {
@@ -243,32 +279,30 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     }
 
     /// Validates or resets. A connection that fails is closed; whoever waits gets another.
-    fn check(&self, mut held: Held, check: impl FnOnce(&mut M::Connection) -> Result<(), M::Error>) -> Option<Held> {
+    fn check(
+        &self,
+        mut held: Held,
+        call: Call,
+        check: impl FnOnce(&mut M::Connection) -> Result<(), M::Error>,
+    ) -> Option<Held> {
         let connection = self.slots.connection_mut(&mut held).as_mut();
-        let passed = connection.is_some_and(|connection| match catch_unwind(AssertUnwindSafe(|| check(connection))) {
-            Ok(Ok(())) => true,
-            Ok(Err(error)) => {
-                tracing::debug!(pool = %self.config.name, %error, "a connection failed its check");
-                false
+        match connection.map(|connection| caught(call, || check(connection))) {
+            Some(Ok(())) => {
+                self.slots.mark(&held, Phase::Lent);
+                return Some(held);
             }
-            Err(panic) => {
-                tracing::warn!(pool = %self.config.name, panic = panic_message(&*panic), "a check panicked");
-                false
-            }
-        });
-        if passed {
-            self.slots.mark(&held, Phase::Lent);
-            return Some(held);
+            Some(Err(error)) => self.call_failed(self.connection_id(&held), error),
+            None => {}
         }
         self.retire(held, Reason::Broken);
         None
     }
 
     fn close_connection(&self, mut held: Held) {
-        if let Some(connection) = self.slots.connection_mut(&mut held).take()
-            && let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.manager.close(connection)))
-        {
-            tracing::warn!(pool = %self.config.name, panic = panic_message(&*panic), "closing a connection panicked");
+        if let Some(mut connection) = self.slots.connection_mut(&mut held).take() {
+            self.farewell(&mut connection);
+            self.close(connection);
+            self.note_closed(&held);
         }
         self.vacate(held);
         self.demand();
@@ -316,9 +350,4 @@ fn shortened(duration: Duration, part: u32) -> Duration {
 /// The closure's answer, or `otherwise` if it panics.
 fn caught_or<T>(otherwise: T, closure: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(closure)).unwrap_or(otherwise)
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a value that is no text".to_owned())
 }

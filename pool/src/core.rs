@@ -14,7 +14,12 @@ use crate::closing::Closers;
 use crate::config::{Config, MAX_DURATION};
 use crate::connector::Job;
 use crate::error::{AcquireError, ConnectError};
+pub(crate) use crate::events::CloseReason as Reason;
+use crate::events::Event;
+use crate::extras::{Caller, Extras};
+use crate::hooks::{Hooks, LastFailure};
 use crate::idle::IdleSet;
+use crate::loans::LoanWatch;
 use crate::reserve::Reserve;
 use crate::slot::{Held, NEVER, Phase, SlotTable};
 use crate::spin::Spin;
@@ -43,19 +48,6 @@ impl<E: std::error::Error + 'static> Clone for Failure<E> {
     }
 }
 
-/// Why a connection is closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reason {
-    Broken,
-    IdleTimeout,
-    Lifetime,
-    /// Opened before the last purge.
-    Purged,
-    /// One more than there may be.
-    Surplus,
-    PoolClosed,
-}
-
 /// Ticks for which a validation holds at least: long enough for the one who asked for it to wake up and take the
 /// connection, or the pool would validate in circles.
 pub(crate) const VALIDATED_FOR: u64 = 1_000;
@@ -68,6 +60,17 @@ pub(crate) struct Tallies {
     pub(crate) failures: StdAtomicU64,
     pub(crate) connects: StdAtomicU64,
     pub(crate) connect_failures: StdAtomicU64,
+    pub(crate) timeouts: StdAtomicU64,
+    pub(crate) cancelled: StdAtomicU64,
+    pub(crate) slow_acquires: StdAtomicU64,
+    pub(crate) validations: StdAtomicU64,
+    pub(crate) validation_failures: StdAtomicU64,
+    pub(crate) resets: StdAtomicU64,
+    pub(crate) reset_failures: StdAtomicU64,
+    pub(crate) hook_failures: StdAtomicU64,
+    pub(crate) closes: StdAtomicU64,
+    pub(crate) detached: StdAtomicU64,
+    pub(crate) long_loans: StdAtomicU64,
     pub(crate) broken: StdAtomicU64,
     pub(crate) idle_timeouts: StdAtomicU64,
     pub(crate) lifetime_ends: StdAtomicU64,
@@ -92,6 +95,8 @@ pub(crate) struct Core<M: Manager, I> {
     pub(crate) tick: CachePadded<AtomicU64>,
     /// `validate_after_idle` in ticks.
     pub(crate) validate_after: u64,
+    /// What is done for each loan on request. `None`, and never looked into, unless something was requested.
+    pub(crate) extras: Option<Box<Extras>>,
 
     /// The present maximum. Written under the supply's lock, which has the truth.
     pub(crate) max_size: AtomicUsize,
@@ -114,11 +119,14 @@ pub(crate) struct Core<M: Manager, I> {
     pub(crate) plan: Plan,
     pub(crate) tallies: Tallies,
     pub(crate) clocks: Clocks,
+    pub(crate) hooks: Hooks<M>,
+    pub(crate) last_failure: LastFailure<M::Error>,
+    pub(crate) watch: LoanWatch,
     me: Weak<Self>,
 }
 
 impl<M: Manager, I: IdleSet> Core<M, I> {
-    pub(crate) fn new(config: Config, manager: M) -> Arc<Self> {
+    pub(crate) fn new(config: Config, hooks: Hooks<M>, manager: M) -> Arc<Self> {
         Arc::new_cyclic(|me| {
             let (slots, rights) = SlotTable::new(config.capacity());
             let started = now();
@@ -133,6 +141,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
                 retire_calls: AtomicU32::new(0),
                 turns_away: StdAtomicBool::new(false),
                 is_breaker_open: StdAtomicBool::new(false),
+                extras: Extras::new(&config, &hooks, config.capacity()),
                 validating: AtomicUsize::new(0),
                 reserve: Reserve::new(),
                 spin: Spin::new(),
@@ -144,6 +153,9 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
                 plan: Plan::new(),
                 tallies: Tallies::default(),
                 clocks: Clocks::default(),
+                hooks,
+                last_failure: LastFailure::new(),
+                watch: LoanWatch::new(config.capacity()),
                 me: Weak::clone(me),
                 config,
             }
@@ -155,29 +167,35 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
 
     /// An idle connection that may be lent, if there is one for newcomers.
     #[inline(always)]
+    #[track_caller]
     pub(crate) fn checkout(&self) -> Option<Held> {
+        self.checkout_for(Caller::here())
+    }
+
+    #[inline(always)]
+    pub(crate) fn checkout_for(&self, caller: Caller) -> Option<Held> {
         if self.waiters.attention_hint() & BARRED != 0 {
             return None;
         }
         let start = Start::now();
         let held = self.idle.take(&self.slots)?;
-        let held = self.inspect(held)?;
+        let held = self.inspect(held, caller)?;
         self.clocks.book(timing::Phase::Checkout, start);
         Some(held)
     }
 
     /// The same, if the connection may be lent; else the next one that may.
     #[inline(always)]
-    pub(crate) fn inspect(&self, held: Held) -> Option<Held> {
-        match self.examine(held) {
+    pub(crate) fn inspect(&self, held: Held, caller: Caller) -> Option<Held> {
+        match self.examine(held, caller) {
             Ok(held) => Some(held),
-            Err(due) => self.look_further(due),
+            Err(due) => self.look_further(due, caller),
         }
     }
 
     /// The same, if the connection may be lent. `Err` has it when it must be validated first and enough are already.
     #[inline(always)]
-    fn examine(&self, held: Held) -> Result<Held, Option<Held>> {
+    fn examine(&self, held: Held, caller: Caller) -> Result<Held, Option<Held>> {
         let slot = self.slots.slot(&held);
         if self.tick.load(Ordering::Relaxed) >= slot.due_at.load(Ordering::Relaxed) {
             return Err(self.examine_closely(held));
@@ -185,6 +203,9 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         let mut rescue = Rescue { core: self, held: Some(held) };
         if rescue.connection().is_some_and(|connection| self.manager.looks_alive(connection)) {
             let held = rescue.disarm();
+            if self.extras.is_some() {
+                return self.lend(held, caller).ok_or(None);
+            }
             self.slots.slot(&held).count_loan();
             return Ok(held);
         }
@@ -212,12 +233,12 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     /// The first idle connection that may be lent. `due` may not, until some validation has ended; nor may others, but
     /// behind them there may be one that needs none.
     #[cold]
-    fn look_further(&self, due: Option<Held>) -> Option<Held> {
+    fn look_further(&self, due: Option<Held>, caller: Caller) -> Option<Held> {
         let retire_calls = self.retire_calls.load(Ordering::Relaxed);
         let mut passed_over = PassedOver { core: self, due: Vec::from_iter(due), retire_calls };
         loop {
             let Some(held) = self.spared_if_asked(self.take_idle()?) else { continue };
-            match self.examine(held) {
+            match self.examine(held, caller) {
                 Ok(held) => return Some(held),
                 Err(due) => passed_over.due.extend(due),
             }
@@ -235,16 +256,16 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
 
     /// Any idle connection that may be lent, for somebody who is already in line or has no reason to be.
     #[cold]
-    pub(crate) fn look(&self) -> Option<Held> {
-        if self.is_paused() { None } else { self.look_further(None) }
+    pub(crate) fn look(&self, caller: Caller) -> Option<Held> {
+        if self.is_paused() { None } else { self.look_further(None, caller) }
     }
 
     /// The connection that was handed over, if it may be lent; else the next one that may.
     #[cold]
-    pub(crate) fn inspect_handed(&self, held: Held) -> Option<Held> {
+    pub(crate) fn inspect_handed(&self, held: Held, caller: Caller) -> Option<Held> {
         match self.spared_if_asked(held) {
-            Some(held) => self.inspect(held),
-            None => self.look(),
+            Some(held) => self.inspect(held, caller),
+            None => self.look(caller),
         }
     }
 
@@ -256,6 +277,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     #[inline(always)]
     pub(crate) fn checkin(&self, held: Held, broken: bool) {
         let start = Start::now();
+        let (held, broken) = if self.extras.is_some() { self.take_back(held, broken) } else { (held, broken) };
         let mut rescue = Rescue { core: self, held: Some(held) };
         let Some(connection) = rescue.connection() else { return };
         if broken || self.manager.has_broken(connection) {
@@ -386,6 +408,17 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             broken: get(&tallies.broken),
             idle_timeouts: get(&tallies.idle_timeouts),
             lifetime_ends: get(&tallies.lifetime_ends),
+            timeouts: get(&tallies.timeouts),
+            cancelled: get(&tallies.cancelled),
+            slow_acquires: get(&tallies.slow_acquires),
+            validations: get(&tallies.validations),
+            validation_failures: get(&tallies.validation_failures),
+            resets: get(&tallies.resets),
+            reset_failures: get(&tallies.reset_failures),
+            hook_failures: get(&tallies.hook_failures),
+            closes: get(&tallies.closes),
+            detached: get(&tallies.detached),
+            long_loans: get(&tallies.long_loans),
             purged: get(&tallies.purged),
             surplus: get(&tallies.surplus),
             added: get(&tallies.added),
@@ -396,18 +429,28 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     /// The answer to a waiter for whom no connection will come.
     pub(crate) fn failed(&self, failure: Failure<M::Error>, since: Instant) -> AcquireError<M::Error> {
         tally(&self.tallies.failures);
-        match failure {
+        let waited = now().saturating_duration_since(since);
+        let error = match failure {
             Failure::Closed => AcquireError::Closed,
-            Failure::Connect(source) => {
-                AcquireError::ConnectFailed { waited: since.elapsed(), state: self.state(), source }
-            }
-        }
+            Failure::Connect(source) => AcquireError::ConnectFailed { waited, state: self.state(), source },
+        };
+        self.emit(Event::AcquireFailed { waited, error: &error });
+        error
     }
 
     /// The answer to a waiter whose time is up.
     #[cold]
     pub(crate) fn timed_out(&self, waited: Duration) -> AcquireError<M::Error> {
         tally(&self.tallies.failures);
+        let error = self.what_was_missing(waited);
+        if !error.is_closed() {
+            tally(&self.tallies.timeouts);
+        }
+        self.emit(Event::AcquireFailed { waited, error: &error });
+        error
+    }
+
+    fn what_was_missing(&self, waited: Duration) -> AcquireError<M::Error> {
         if self.waiters.attention_hint() & CLOSED != 0 {
             return AcquireError::Closed;
         }
@@ -415,14 +458,20 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         if state.is_paused {
             return AcquireError::Paused { waited, state };
         }
-        let supply = self.supply.lock();
-        match supply.last_failure() {
-            Some(source) if state.size < state.max_size || state.connecting > 0 => {
-                AcquireError::ConnectFailed { waited, state, source: Arc::clone(source) }
-            }
-            _ if state.lent + state.idle >= state.max_size => AcquireError::Exhausted { waited, state },
-            _ => AcquireError::TimedOut { waited, state },
+        let connect_failure = self.supply.lock().last_failure().map(Arc::clone);
+        if let Some(source) = connect_failure
+            && (state.size < state.max_size || state.connecting > 0)
+        {
+            return AcquireError::ConnectFailed { waited, state, source };
         }
+        // Nobody who did not wait has seen a failure of others.
+        let last_failure = if waited.is_zero() { None } else { self.last_failure.within(waited) };
+        let are_all_lent = state.lent >= state.max_size;
+        if are_all_lent || (state.lent + state.idle >= state.max_size && last_failure.is_none()) {
+            let oldest_loan = self.oldest_loan().map(Box::new);
+            return AcquireError::Exhausted { waited, state, oldest_loan };
+        }
+        AcquireError::TimedOut { waited, state, last_failure }
     }
 }
 

@@ -61,6 +61,7 @@ impl Loan {
     fn detach<M: Manager, I: IdleSet>(&mut self, core: &Core<M, I>) -> M::Connection {
         let mut held = self.held.take().expect(HAS_CONNECTION);
         let connection = core.slots.connection_mut(&mut held).take().expect(HAS_CONNECTION);
+        core.note_detached(&held);
         core.begin_leaving(&held);
         core.vacate(held);
         core.demand();

@@ -154,13 +154,20 @@ mod config;
 mod connector;
 mod core;
 mod error;
+mod events;
+mod extras;
 mod gaps;
 mod guard;
 pub mod guide;
+mod histogram;
+mod hooks;
 pub mod idle;
+mod loans;
 mod manager;
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 pub mod managers;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 #[cfg(all(test, any(loom, shuttle)))]
 mod models;
 mod pause;
@@ -184,9 +191,12 @@ mod workers;
 pub use acquire::{Acquire, AcquireOwned};
 pub use closing::Close;
 pub use config::{Builder, Fairness, MAX_DURATION, MAX_SIZE_LIMIT};
-pub use error::{AcquireError, AddError, BuildError, CloseError, ConfigError, ConnectError};
+pub use error::{AcquireError, AddError, BuildError, Call, CallError, CloseError, ConfigError, ConnectError};
+pub use events::{CloseReason, Event};
 pub use guard::{Guard, OwnedGuard};
+pub use histogram::{Histogram, Histograms};
 pub use idle::IdleSet;
+pub use loans::Loan;
 pub use manager::Manager;
 pub use pool::Pool;
 pub use state::{Counters, State};

@@ -10,13 +10,13 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     /// Newcomers see the bit when they look for an idle connection, so they stand in line; the line's own code serves
     /// nobody while it is up.
     pub(crate) fn pause(&self) {
-        tracing::info!(pool = %self.config.name, "pausing");
+        tracing::info!(db.client.connection.pool.name = %self.config.name, "pausing");
         self.waiters.set(PAUSED, true);
     }
 
     /// Lowers the bit and serves the line: with what is idle, and with what is opened for it.
     pub(crate) fn resume(&self) {
-        tracing::info!(pool = %self.config.name, "resuming");
+        tracing::info!(db.client.connection.pool.name = %self.config.name, "resuming");
         self.waiters.set(PAUSED, false);
         // What came back meanwhile found nobody to wake. Woken threads pass a wake on; tasks may never come, so there is
         // a wake for each connection, and one look more: a connection that is on its way back is either found by it, or

@@ -10,9 +10,10 @@ use crate::config::{Builder, Config};
 use crate::core::Core;
 use crate::error::{AcquireError, AddError, BuildError, CloseError, ConfigError};
 use crate::guard::{Guard, OwnedGuard};
+use crate::hooks::Hooks;
 use crate::idle::IdleSet;
 use crate::waiters::CLOSED;
-use crate::{Counters, Manager, State, idle};
+use crate::{Counters, Histograms, Loan, Manager, State, idle};
 
 /// A pool of connections. Cloning it gives another handle to the same pool.
 ///
@@ -62,12 +63,17 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
         Builder::default()
     }
 
-    pub(crate) fn start(config: Config, manager: M) -> Result<Self, BuildError<M::Error>> {
-        let core = Core::new(config, manager);
+    pub(crate) fn start(config: Config, hooks: Hooks<M>, manager: M) -> Result<Self, BuildError<M::Error>> {
+        let core = Core::new(config, hooks, manager);
         let pool = Self { handles: Arc::new(Handles { core: Arc::clone(&core) }), core };
         pool.core.start_upkeep().map_err(BuildError::Thread)?;
         pool.core.demand();
         Ok(pool)
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) fn core(&self) -> &Arc<Core<M, I>> {
+        &self.core
     }
 
     pub(crate) fn wait_for_min_idle(&self) -> Result<(), AcquireError<M::Error>> {
@@ -82,6 +88,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     ///
     /// [`AcquireError`] says what was missing.
     #[inline(always)]
+    #[track_caller]
     pub fn get(&self) -> Result<Guard<'_, M, I>, AcquireError<M::Error>> {
         self.get_timeout(self.core.config.acquire_timeout)
     }
@@ -92,6 +99,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     ///
     /// [`AcquireError`] says what was missing.
     #[inline(always)]
+    #[track_caller]
     pub fn get_timeout(&self, timeout: Duration) -> Result<Guard<'_, M, I>, AcquireError<M::Error>> {
         let held = match self.core.checkout() {
             Some(held) => held,
@@ -106,6 +114,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     ///
     /// [`AcquireError`], with a wait of zero.
     #[inline(always)]
+    #[track_caller]
     pub fn try_get(&self) -> Result<Guard<'_, M, I>, AcquireError<M::Error>> {
         self.get_timeout(Duration::ZERO)
     }
@@ -116,6 +125,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     ///
     /// The future's; [`AcquireError`] says what was missing.
     #[inline]
+    #[track_caller]
     pub fn get_async(&self) -> Acquire<'_, M, I> {
         self.get_async_timeout(self.core.config.acquire_timeout)
     }
@@ -126,6 +136,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     ///
     /// The future's; [`AcquireError`] says what was missing.
     #[inline]
+    #[track_caller]
     pub fn get_async_timeout(&self, timeout: Duration) -> Acquire<'_, M, I> {
         Acquire::new(&self.core, timeout)
     }
@@ -136,6 +147,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     ///
     /// [`AcquireError`] says what was missing.
     #[inline(always)]
+    #[track_caller]
     pub fn get_owned(&self) -> Result<OwnedGuard<M, I>, AcquireError<M::Error>> {
         let held = match self.core.checkout() {
             Some(held) => held,
@@ -150,6 +162,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     ///
     /// The future's; [`AcquireError`] says what was missing.
     #[inline]
+    #[track_caller]
     pub fn get_owned_async(&self) -> AcquireOwned<M, I> {
         AcquireOwned::new(Arc::clone(&self.core), self.core.config.acquire_timeout)
     }
@@ -162,6 +175,23 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     /// What the pool has done so far.
     pub fn counters(&self) -> Counters {
         self.core.counters()
+    }
+
+    /// How long callers waited, connections were held and connecting took so far. `None` unless the pool was built with
+    /// [`histograms`](Builder::histograms).
+    pub fn histograms(&self) -> Option<Histograms> {
+        self.core.histograms()
+    }
+
+    /// The connections that are out, the oldest loan first; for how long and, if the pool
+    /// [records its loans](Builder::record_loans), where each was borrowed.
+    pub fn loans(&self) -> Vec<Loan> {
+        self.core.loans()
+    }
+
+    /// The name given to the builder.
+    pub fn name(&self) -> &str {
+        &self.core.config.name
     }
 
     /// Where the time of the acquires went so far.

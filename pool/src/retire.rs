@@ -40,7 +40,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
                 "{max_size} is above the capacity, which was fixed at {capacity} when the pool was built"
             ));
         }
-        tracing::info!(pool = %self.config.name, max_size, "resizing");
+        tracing::info!(db.client.connection.pool.name = %self.config.name, max_size, "resizing");
         let must_retire = {
             let mut supply = self.supply.lock();
             supply.resize(max_size);
@@ -56,7 +56,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     }
 
     pub(crate) fn purge(&self) {
-        tracing::info!(pool = %self.config.name, "purging");
+        tracing::info!(db.client.connection.pool.name = %self.config.name, "purging");
         let must_retire = {
             let mut supply = self.supply.lock();
             supply.begin_epoch();
@@ -186,7 +186,8 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             Reason::Surplus => tally(&self.tallies.surplus),
             Reason::PoolClosed => {}
         }
-        tracing::debug!(pool = %self.config.name, slot = held.index(), ?reason, "closing a connection");
+        self.note_retired(&held, reason);
+        tracing::debug!(db.client.connection.pool.name = %self.config.name, slot = held.index(), ?reason, "closing a connection");
         self.submit(crate::connector::Job::Close(held));
     }
 }

@@ -59,12 +59,35 @@ pub struct Counters {
     pub waits: u64,
     /// Connections handed straight to a waiter.
     pub handoffs: u64,
-    /// Acquires that ended without a connection.
+    /// Acquires that ended without a connection and were told so.
     pub failures: u64,
+    /// Those of them whose time ran out, for whatever reason; the others were told that the pool is closed, or that
+    /// connecting is hopeless.
+    pub timeouts: u64,
+    /// Async acquires that were dropped while they waited.
+    pub cancelled: u64,
+    /// Acquires that were served after [`slow_acquire`](crate::Builder::slow_acquire).
+    pub slow_acquires: u64,
     /// Connections opened.
     pub connects: u64,
-    /// Attempts to connect that failed.
+    /// Attempts to connect that failed, or whose [`on_connect`](crate::Builder::on_connect) did.
     pub connect_failures: u64,
+    /// Validations, successful or not.
+    pub validations: u64,
+    /// Validations that failed.
+    pub validation_failures: u64,
+    /// Resets, successful or not.
+    pub resets: u64,
+    /// Resets that failed.
+    pub reset_failures: u64,
+    /// Calls of [`on_acquire`](crate::Builder::on_acquire) and [`on_checkin`](crate::Builder::on_checkin) that failed.
+    pub hook_failures: u64,
+    /// Connections closed, for whatever reason. `connects - closes - detached` are open.
+    pub closes: u64,
+    /// Connections taken out of the pool by their holders.
+    pub detached: u64,
+    /// Loans that lasted longer than [`leak_after`](crate::Builder::leak_after).
+    pub long_loans: u64,
     /// Connections closed because they were broken, failed a check or were held by a panicking caller.
     pub broken: u64,
     /// Connections closed because they lay idle longer than `idle_timeout`.

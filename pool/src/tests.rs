@@ -36,7 +36,7 @@ impl Manager for Counting {
 
 /// A core without an upkeep thread, and with workers that have been stopped: its jobs run where they are asked for.
 fn core<I: IdleSet>(config: Config) -> Arc<Core<Counting, I>> {
-    let core = Core::new(config, Counting::default());
+    let core = Core::new(config, crate::hooks::Hooks::default(), Counting::default());
     core.workers.stop();
     core
 }
@@ -147,7 +147,10 @@ fn a_clock_that_jumps_back_evicts_nothing<I: IdleSet>() {
     assert_eq!(core.state().idle, 3);
     assert_eq!(core.tick.load(crate::sync::atomic::Ordering::Relaxed), 55_000, "the tick went back");
     for connection in 0..3 {
-        let guard = Guard::new(&core, core.look().unwrap_or_else(|| panic!("connection {connection}")));
+        let guard = Guard::new(
+            &core,
+            core.look(crate::extras::Caller::here()).unwrap_or_else(|| panic!("connection {connection}")),
+        );
         std::mem::forget(guard);
     }
 }

@@ -85,7 +85,7 @@ pub(crate) struct Rhythm {
 
 impl Rhythm {
     pub(crate) fn new(config: &Config, time: Instant) -> Self {
-        let ages = [config.idle_timeout, config.validate_after_idle, config.keepalive];
+        let ages = [config.idle_timeout, config.validate_after_idle, config.keepalive, config.leak_after];
         let period = |age: Option<Duration>, beats: u32| age.map(|age| age / beats);
         let shortest = ages
             .into_iter()
@@ -122,7 +122,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         self.tick.store(tick, Ordering::Relaxed);
         let (uncollected, take_back_at) = self.waiters.take_back(time);
         for held in uncollected {
-            tracing::warn!(pool = %self.config.name, "a task does not come for its connection; somebody else gets it");
+            tracing::warn!(db.client.connection.pool.name = %self.config.name, "a task does not come for its connection; somebody else gets it");
             self.make_idle(held);
         }
         for at in [self.waiters.ring_due(time), self.closers.ring_due(time), take_back_at].into_iter().flatten() {
@@ -133,6 +133,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             rhythm.gaps.beat(due, tick);
             self.reap(&rhythm.gaps);
             self.keep_alive();
+            self.watch_loans();
             rhythm.beat_at = time + rhythm.period;
         }
         self.demand();

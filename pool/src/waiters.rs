@@ -195,10 +195,7 @@ impl<F: Clone> Waiters<F> {
         let is_task = matches!(alarm, Alarm::Task(_));
         let index = line.add(Place::new(alarm, since, deadline), at_front);
         line.waiting += 1;
-        let earliest = is_task && line.next_due.is_none_or(|next_due| deadline < next_due);
-        if earliest {
-            line.next_due = Some(deadline);
-        }
+        let earliest = is_task && line.expect_due(deadline);
         self.count.fetch_add(1, Ordering::Relaxed);
         self.update_attention(&line);
         drop(line);

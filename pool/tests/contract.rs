@@ -22,12 +22,15 @@ mod contract {
     mod builder;
     mod cancelling;
     mod closing;
+    mod events;
     mod failing;
     mod faults;
     mod health;
+    mod hooks;
     mod keepalive;
     mod limits;
     mod locks;
+    mod observing;
     mod panics;
     mod pausing;
     mod purging;

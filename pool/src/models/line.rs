@@ -14,6 +14,7 @@ use crate::acquire::Acquire;
 use crate::attend::LOANS_PER_LOOK;
 use crate::config::Config;
 use crate::core::Core;
+use crate::hooks::Hooks;
 use crate::idle::{IdleSet, MutexQueue, Slots};
 use crate::sync::clock;
 use crate::{Fairness, Guard};
@@ -38,7 +39,7 @@ pub(super) fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'stat
 /// A core with its connections open and nobody but its callers.
 pub(super) fn core<I: IdleSet>(max_size: usize, fairness: Fairness) -> Arc<Core<Toy, I>> {
     let config = Config { max_size, fairness, ..Config::default() };
-    let core = Core::new(config, Toy);
+    let core = Core::new(config, Hooks::default(), Toy);
     core.workers.stop();
     core.fill();
     core

@@ -175,6 +175,34 @@ impl<F> Line<F> {
         }
     }
 
+    /// A task in the line has this deadline. Whether it is the earliest.
+    pub(super) fn expect_due(&mut self, deadline: Instant) -> bool {
+        let is_earliest = self.next_due.is_none_or(|next_due| deadline < next_due);
+        if is_earliest {
+            self.next_due = Some(deadline);
+        }
+        is_earliest
+    }
+
+    /// The alarms of the tasks whose time is up, and the next deadline after that.
+    pub(super) fn ring_due(&mut self, now: Instant) -> (Vec<Alarm>, Option<Instant>) {
+        let (mut alarms, mut next_due) = (Vec::new(), None::<Instant>);
+        let mut index = self.in_line.first;
+        while index != NOBODY {
+            let place = &mut self.places[index as usize];
+            index = place.next;
+            if let Some(Alarm::Thread(_)) = place.alarm {
+                continue;
+            }
+            if place.deadline <= now {
+                alarms.extend(place.ring());
+            } else {
+                next_due = Some(next_due.map_or(place.deadline, |next| next.min(place.deadline)));
+            }
+        }
+        (alarms, next_due)
+    }
+
     /// Gives a connection to a place in the line. The alarm is to be rung.
     ///
     /// There is none if the place's owner has been woken for another reason and has not come yet.
@@ -208,35 +236,17 @@ impl<F> Line<F> {
                 let due = seen_at + COLLECT_WITHIN;
                 next_due = Some(next_due.map_or(due, |next| next.min(due)));
             } else {
-                // Its alarm has rung, so its deadline has nothing to say any more.
+                let deadline = place.deadline;
                 if let PlaceState::Handed(held) = std::mem::replace(&mut place.state, PlaceState::Woken) {
                     taken.push(held);
                 }
                 self.unlink(index);
                 self.link(index, Linked::InLine, true);
+                self.expect_due(deadline);
             }
             index = earlier;
         }
         (taken, next_due)
-    }
-
-    /// The alarms of the tasks whose deadline has passed, and the earliest deadline of the others.
-    pub(super) fn ring_due(&mut self, now: Instant) -> (Vec<Alarm>, Option<Instant>) {
-        let (mut alarms, mut next_due) = (Vec::new(), None::<Instant>);
-        let mut index = self.in_line.first;
-        while index != NOBODY {
-            let place = &mut self.places[index as usize];
-            index = place.next;
-            if let Some(Alarm::Thread(_)) = place.alarm {
-                continue;
-            }
-            if place.deadline <= now {
-                alarms.extend(place.ring());
-            } else {
-                next_due = Some(next_due.map_or(place.deadline, |next_due| next_due.min(place.deadline)));
-            }
-        }
-        (alarms, next_due)
     }
 
     /// Ends whatever the counts say about this place.
