@@ -163,7 +163,7 @@ fn take_back<I: IdleSet>(core: &Core<Toy, I>) {
 
 /// A connection was handed to a task, which does something late, or never, while it is taken back and somebody waits.
 fn a_task_is_late(late: fn(Pin<Box<AcquireOwned<Toy, Slots>>>)) {
-    explore(3, move || {
+    explore(2, move || {
         let core = core::<Slots>(1, Fairness::Strict);
         let guard = lend(&core);
         let task = absent(&core);
