@@ -260,7 +260,9 @@ fn close_can_be_awaited<I: IdleSet>() {
     database.wait_until_inside(Call::Close, 1);
     assert!(waiting.0.poll().is_pending(), "it did not wait for the connection to be closed");
     database.on(Call::Close, Behaviour::Works);
+    waiting.0.bell.wait_for(1);
     waiting.0.finish().unwrap();
+    waiting.1.bell.wait_for(1);
     waiting.1.finish().unwrap();
     assert_eq!((database.counts().open, pool.state().size), (0, 0));
     Task::new(pool.close_async(Duration::ZERO)).expect_ready().unwrap();
