@@ -83,6 +83,12 @@ where
             return self.served(held);
         }
         core.demand();
+        // Looked at when we stand in line: whoever turns the waiters away later answers us, too.
+        if let Some(failure) = core.refusal() {
+            let error = core.failed(failure, self.since);
+            self.leave();
+            return Poll::Ready(Err(error));
+        }
         Poll::Pending
     }
 
@@ -114,7 +120,7 @@ where
                     return Poll::Ready(Err(error));
                 }
                 News::Handed(held) => {
-                    if let Some(held) = core.inspect(held, self.caller) {
+                    if let Some(held) = core.inspect_handed(held, self.caller) {
                         return self.served(held);
                     }
                     // It was no good. We have waited longest, so we go on from the front.
@@ -143,7 +149,7 @@ where
         if let Some(ticket) = self.ticket.take() {
             let handed = core.waiters.leave(ticket);
             core.attend();
-            if let Some(held) = handed.and_then(|held| core.inspect(held, self.caller)) {
+            if let Some(held) = handed.and_then(|held| core.inspect_handed(held, self.caller)) {
                 return self.served(held);
             }
         }

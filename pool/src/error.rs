@@ -118,6 +118,13 @@ pub enum AcquireError<E: Error + 'static> {
         /// many.
         last_failure: Option<Arc<CallError<E>>>,
     },
+    /// The pool was [paused](crate::Pool::pause) and not resumed in time.
+    Paused {
+        /// How long the caller waited.
+        waited: Duration,
+        /// The pool at the end of the wait.
+        state: State,
+    },
     /// [`Pool::close`](crate::Pool::close) was called; no later acquire will succeed.
     Closed,
 }
@@ -131,9 +138,10 @@ impl<E: Error + 'static> AcquireError<E> {
     /// The pool's counts when the acquire gave up; `None` once the pool is closed.
     pub fn state(&self) -> Option<&State> {
         match self {
-            Self::Exhausted { state, .. } | Self::ConnectFailed { state, .. } | Self::TimedOut { state, .. } => {
-                Some(state)
-            }
+            Self::Exhausted { state, .. }
+            | Self::ConnectFailed { state, .. }
+            | Self::TimedOut { state, .. }
+            | Self::Paused { state, .. } => Some(state),
             Self::Closed => None,
         }
     }
@@ -160,6 +168,9 @@ impl<E: Error + 'static> fmt::Display for AcquireError<E> {
             Self::TimedOut { waited, state, last_failure } => {
                 write!(f, "no connection was ready in {waited:?} ({state})")?;
                 last_failure.iter().try_for_each(|failure| write!(f, "; {failure}"))
+            }
+            Self::Paused { waited, state } => {
+                write!(f, "the pool is paused, and was not resumed in {waited:?} ({state})")
             }
             Self::Closed => f.write_str("the pool is closed"),
         }
@@ -212,3 +223,50 @@ pub struct CloseError {
     /// What was left.
     pub state: State,
 }
+
+/// Why a pool did not take in a connection. Has the connection.
+#[non_exhaustive]
+pub enum AddError<C> {
+    /// There are as many connections as there may be, counting those being opened, checked and closed.
+    Full {
+        /// What was to be added.
+        connection: C,
+        /// The pool at that moment.
+        state: State,
+    },
+    /// The pool is closed.
+    Closed {
+        /// What was to be added.
+        connection: C,
+    },
+}
+
+impl<C> AddError<C> {
+    /// The connection that was to be added.
+    pub fn into_connection(self) -> C {
+        match self {
+            Self::Full { connection, .. } | Self::Closed { connection } => connection,
+        }
+    }
+}
+
+impl<C> fmt::Display for AddError<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full { state, .. } => write!(f, "the pool is full ({state})"),
+            Self::Closed { .. } => f.write_str("the pool is closed"),
+        }
+    }
+}
+
+/// Without the connection, which need not be printable.
+impl<C> fmt::Debug for AddError<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full { state, .. } => f.debug_struct("Full").field("state", state).finish_non_exhaustive(),
+            Self::Closed { .. } => f.debug_struct("Closed").finish_non_exhaustive(),
+        }
+    }
+}
+
+impl<C> Error for AddError<C> {}

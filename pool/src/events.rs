@@ -116,6 +116,10 @@ pub enum CloseReason {
     IdleTimeout,
     /// It was older than `max_lifetime`.
     Lifetime,
+    /// It was opened before the last [`purge`](crate::Pool::purge).
+    Purged,
+    /// [`resize`](crate::Pool::resize) left one too many.
+    Surplus,
     /// The pool was closed.
     PoolClosed,
 }
@@ -126,6 +130,8 @@ impl fmt::Display for CloseReason {
             Self::Broken => "broken",
             Self::IdleTimeout => "idle timeout",
             Self::Lifetime => "lifetime",
+            Self::Purged => "purged",
+            Self::Surplus => "surplus",
             Self::PoolClosed => "pool closed",
         })
     }

@@ -279,9 +279,8 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         }
     }
 
-    /// A connection has been opened and set up.
-    pub(crate) fn note_connected(&self, held: &Held, took: Duration) {
-        tally(&self.tallies.connects);
+    /// A connection is in its slot. `took`: to open it; zero if somebody else has.
+    pub(crate) fn note_installed(&self, held: &Held, took: Duration) {
         let Some(extras) = &self.extras else { return };
         let connection = extras.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let record = extras.record(held);

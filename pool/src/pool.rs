@@ -2,16 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::acquire::{Acquire, AcquireOwned};
+use crate::closing::Close;
 use crate::config::{Builder, Config};
-use crate::core::{Core, Failure, end_of};
-use crate::error::{AcquireError, BuildError, CloseError};
+use crate::core::Core;
+use crate::error::{AcquireError, AddError, BuildError, CloseError, ConfigError};
 use crate::guard::{Guard, OwnedGuard};
 use crate::hooks::Hooks;
 use crate::idle::IdleSet;
-use crate::sync::now;
 use crate::waiters::CLOSED;
 use crate::{Counters, Histograms, Loan, Manager, State, idle};
 
@@ -213,7 +213,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     /// Closes the pool for good: waiters fail, idle connections are closed, lent ones are closed as they come back.
     /// Waits until all are closed, at most for `deadline`.
     ///
-    /// May be called again to wait longer. Blocks the thread; in async code call it where blocking is allowed.
+    /// May be called again to wait longer. Blocks the thread; in async code await [`close_async`](Self::close_async).
     ///
     /// # Errors
     ///
@@ -222,6 +222,65 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     pub fn close(&self, deadline: Duration) -> Result<(), CloseError> {
         self.core.begin_close();
         self.core.wait_until_empty(deadline)
+    }
+
+    /// Like [`close`](Self::close), for async code. Works on any runtime, or none.
+    ///
+    /// # Errors
+    ///
+    /// The future's: [`CloseError`], as for `close`.
+    pub fn close_async(&self, deadline: Duration) -> Close<'_, M, I> {
+        Close::new(&self.core, deadline)
+    }
+
+    /// Changes how many connections there may be, from 1 to the builder's [`capacity`](Builder::capacity).
+    ///
+    /// When there are more than that, the idle ones among them are closed now and the lent ones when they come back,
+    /// whichever comes first; until then [`State::size`] is above [`State::max_size`]. When there may be more than
+    /// before, those who wait are served. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when the number is out of range. Nothing has changed then.
+    pub fn resize(&self, max_size: usize) -> Result<(), ConfigError> {
+        self.core.resize(max_size)
+    }
+
+    /// Closes every connection that is open or being opened now, for example after a fail-over: the idle ones at once,
+    /// the lent ones when they come back, those being opened, validated or reset when that has ended.
+    ///
+    /// No acquire that begins after the return of this call gets one of them. Those being opened count as old because
+    /// they may have reached the server that is gone. `min_idle` and waiters are provided for as usual. Never waits.
+    pub fn purge(&self) {
+        self.core.purge();
+    }
+
+    /// Takes in a connection that was opened elsewhere, as if the pool had opened it.
+    ///
+    /// # Errors
+    ///
+    /// [`AddError`] when the pool is full or closed. It has the connection.
+    pub fn add(&self, connection: M::Connection) -> Result<(), AddError<M::Connection>> {
+        self.core.add(connection)
+    }
+
+    /// Lends nothing until [`resume`](Self::resume) is called. What is lent may come back.
+    ///
+    /// Acquires wait in line meanwhile, and their time runs; who runs out of it is told
+    /// [`Paused`](AcquireError::Paused). No connection is opened for them, but `min_idle` is kept. May be called again,
+    /// to no effect; pauses are not counted.
+    pub fn pause(&self) {
+        self.core.pause();
+    }
+
+    /// Ends a [`pause`](Self::pause) and serves those who wait.
+    pub fn resume(&self) {
+        self.core.resume();
+    }
+
+    /// Whether [`pause`](Self::pause) was called, and [`resume`](Self::resume) not since.
+    pub fn is_paused(&self) -> bool {
+        self.core.is_paused()
     }
 
     /// Whether [`close`](Self::close) was called.
@@ -233,28 +292,5 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
 impl<M: Manager, I: IdleSet> Core<M, I> {
     pub(crate) fn is_closed(&self) -> bool {
         self.waiters.attention_hint() & CLOSED != 0
-    }
-
-    pub(crate) fn begin_close(&self) {
-        self.supply.lock().close();
-        self.waiters.fail_all(&Failure::Closed, true);
-        self.drain();
-    }
-
-    fn wait_until_empty(&self, deadline: Duration) -> Result<(), CloseError> {
-        let since: Instant = now();
-        let until = end_of(since, deadline);
-        let mut supply = self.supply.lock();
-        loop {
-            let state = self.state();
-            if state.size == 0 {
-                return Ok(());
-            }
-            let time = now();
-            if time >= until {
-                return Err(CloseError { waited: time.saturating_duration_since(since), state });
-            }
-            supply = self.supply_changed.wait_until(supply, Some(until));
-        }
     }
 }

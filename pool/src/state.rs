@@ -9,7 +9,8 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct State {
-    /// The most connections the pool may have.
+    /// The most connections the pool may have at present. `size` is above it for a while after
+    /// [`resize`](crate::Pool::resize) has lowered it.
     pub max_size: usize,
     /// Slots in use: `idle + lent + connecting + checking + closing`.
     pub size: usize,
@@ -25,6 +26,11 @@ pub struct State {
     pub closing: usize,
     /// Acquires that wait, blocking and async.
     pub waiters: usize,
+    /// Whether [`pause`](crate::Pool::pause) was called, and not [`resume`](crate::Pool::resume) since.
+    pub is_paused: bool,
+    /// Whether callers are turned away because the database is down: see
+    /// [`fail_fast_after`](crate::Builder::fail_fast_after).
+    pub is_breaker_open: bool,
 }
 
 impl fmt::Display for State {
@@ -33,7 +39,13 @@ impl fmt::Display for State {
             f,
             "size {} of {}: {} idle, {} lent, {} connecting, {} checking, {} closing; {} waiting",
             self.size, self.max_size, self.idle, self.lent, self.connecting, self.checking, self.closing, self.waiters
-        )
+        )?;
+        for (what, is_so) in [("paused", self.is_paused), ("breaker open", self.is_breaker_open)] {
+            if is_so {
+                write!(f, "; {what}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -82,4 +94,12 @@ pub struct Counters {
     pub idle_timeouts: u64,
     /// Connections closed because they were older than `max_lifetime`.
     pub lifetime_ends: u64,
+    /// Connections closed because they were opened before a [`purge`](crate::Pool::purge).
+    pub purged: u64,
+    /// Connections closed because [`resize`](crate::Pool::resize) had lowered the limit.
+    pub surplus: u64,
+    /// Connections taken in by [`add`](crate::Pool::add).
+    pub added: u64,
+    /// Times that the breaker opened: see [`fail_fast_after`](crate::Builder::fail_fast_after).
+    pub breaker_openings: u64,
 }
