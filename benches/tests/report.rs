@@ -301,7 +301,7 @@ fn the_options_table_says_what_each_option_adds() {
     let table = &pieces.iter().find(|piece| piece.name == "table-options").expect("there are records").text;
     let lines: Vec<&str> = table.lines().collect();
     assert_eq!(lines.len(), 2 + PoolOption::ALL.len(), "{table}");
-    assert_eq!(lines[2], "| none: all defaults | 6.0 | – | 6.0 | – |");
+    assert_eq!(lines[2], "| none: all defaults | 6 | – | 6 | – |");
     assert_eq!(lines[4], "| `on_checkin`, an empty hook | 26 | 20 | 46 | 40 |");
 }
 
