@@ -14,6 +14,7 @@ pub mod contender;
 pub mod contenders;
 pub mod drive;
 pub mod measure;
+pub mod options;
 pub mod profile;
 pub mod record;
 pub mod report;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use pool::{IdleSet, Manager, Pool};
+use pool::{Builder, IdleSet, Manager, Pool};
 
 use crate::backend::{ACQUIRE_TIMEOUT, Failure, Gauged};
 use crate::contender::{AsRaw, Contender, Session};
@@ -18,10 +18,20 @@ impl<M: Manager, I: IdleSet> Ours<M, I> {
     ///
     /// When one of them could not be opened in time.
     pub fn open(size: usize, manager: Gauged<M>) -> Result<Self, Failure> {
-        Pool::builder()
-            .max_size(size)
-            .min_idle(size)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
+        Self::open_with(size, manager, |options| options)
+    }
+
+    /// The same with other options than the defaults.
+    ///
+    /// # Errors
+    ///
+    /// When one of them could not be opened in time.
+    pub fn open_with(
+        size: usize,
+        manager: Gauged<M>,
+        change: impl FnOnce(Builder<Gauged<M>, I>) -> Builder<Gauged<M>, I>,
+    ) -> Result<Self, Failure> {
+        change(Pool::builder().max_size(size).min_idle(size).acquire_timeout(ACQUIRE_TIMEOUT))
             .build(manager)
             .map(Self)
             .map_err(|error| Failure::of("our pool", error))

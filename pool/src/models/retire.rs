@@ -243,7 +243,7 @@ fn a_task_may_be_dropped_while_its_connection_is_taken_back() {
 fn a_growth_is_not_missed() {
     explore(4, || {
         let config = Config { max_size: 1, capacity: Some(2), fairness: Fairness::Free, ..Config::default() };
-        let core = Core::<Toy, Slots>::new(config, Toy);
+        let core = Core::<Toy, Slots>::new(config, crate::hooks::Hooks::default(), Toy);
         core.workers.stop();
         core.add(0).expect("there is room");
         let guard = lend(&core);
