@@ -123,6 +123,8 @@
 #![warn(missing_docs)]
 
 mod acquire;
+#[cfg(any(feature = "r2d2", feature = "tokio"))]
+mod block_on;
 mod config;
 mod connector;
 mod core;
@@ -130,11 +132,13 @@ mod error;
 mod guard;
 pub mod idle;
 mod manager;
-#[cfg(any(feature = "mysql", feature = "sqlite"))]
+#[cfg(any(feature = "mysql", feature = "r2d2", feature = "sqlite", feature = "tokio"))]
 pub mod managers;
 #[cfg(all(test, any(loom, shuttle)))]
 mod models;
 mod pool;
+#[cfg(feature = "r2d2")]
+pub mod r2d2_compat;
 mod reserve;
 #[cfg(feature = "settings")]
 pub mod settings;
