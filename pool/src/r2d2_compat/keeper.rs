@@ -81,7 +81,8 @@ impl<M: ManageConnection> Parts<M> {
         catch_unwind(AssertUnwindSafe(|| self.connect())).inspect_err(|panic| {
             let text = panic.downcast_ref::<&str>().copied();
             let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-            *self.last_error.lock() = Some(format!("connect panicked: {}", text.unwrap_or("with a value that is no text")));
+            *self.last_error.lock() =
+                Some(format!("connect panicked: {}", text.unwrap_or("with a value that is no text")));
         })
     }
 
