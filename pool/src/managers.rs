@@ -9,7 +9,7 @@
 //!
 //! Anything else is a [`Manager`](crate::Manager) of your own; its associated types and two short methods are enough.
 
-#[cfg(any())]
+#[cfg(feature = "tokio")]
 pub mod asynchronous;
 #[cfg(feature = "mysql")]
 pub mod mysql;
