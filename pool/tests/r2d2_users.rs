@@ -171,6 +171,17 @@ fn diesels_manager_is_pooled<I: IdleSet>() {
     assert_eq!((pool.counters().connects, pool.counters().broken), (2, 1));
 }
 
+/// Kills a connection and waits until the server has done it.
+fn kill(opts: &OptsBuilder, id: u32) {
+    let mut outside = mysql::Conn::new(opts.clone()).unwrap();
+    outside.query_drop(format!("KILL {id}")).unwrap();
+    let is_there = format!("SELECT COUNT(*) FROM information_schema.processlist WHERE id = {id}");
+    let since = Instant::now();
+    while outside.query_first(&is_there).unwrap() != Some(0_u32) {
+        assert!(since.elapsed() < EVENTUALLY, "the server does not kill connection {id}");
+    }
+}
+
 fn mysqls_manager_is_pooled<I: IdleSet>() {
     let Some(url) = database_url() else { return };
     let opts = OptsBuilder::from_opts(Opts::from_url(&url).unwrap()).prefer_socket(false);
@@ -178,7 +189,7 @@ fn mysqls_manager_is_pooled<I: IdleSet>() {
     let pool = options::<_, I>().validate_after_idle(Duration::ZERO).max_size(1).build(manager).unwrap();
     let killed = pool.get().unwrap();
     let id = killed.connection_id();
-    mysql::Conn::new(opts.clone()).unwrap().query_drop(format!("KILL {id}")).unwrap();
+    kill(&opts, id);
     drop(killed);
     let mut connection = pool.get().unwrap();
     assert_ne!(connection.connection_id(), id, "the check at checkout has found out");
@@ -196,7 +207,7 @@ fn mysqls_manager_is_pooled<I: IdleSet>() {
     drop(connection);
     let mut connection = pool.get().unwrap();
     assert_eq!(connection.connection_id(), id);
-    mysql::Conn::new(opts.clone()).unwrap().query_drop(format!("KILL {id}")).unwrap();
+    kill(&opts, id);
     assert!(connection.run(|connection| connection.query_drop("SELECT 1")).is_err());
     drop(connection);
     assert_ne!(pool.get().unwrap().connection_id(), id);

@@ -100,7 +100,11 @@ pub fn mysql(url: &str) -> Vec<u32> {
 
     let killed = pool.get().unwrap();
     let id = killed.connection_id();
-    pool.get().unwrap().query_drop(format!("KILL {id}")).unwrap();
+    let mut outside = pool.get().unwrap();
+    outside.query_drop(format!("KILL {id}")).unwrap();
+    let is_there = format!("SELECT COUNT(*) FROM information_schema.processlist WHERE id = {id}");
+    while outside.query_first(&is_there).unwrap() != Some(0_u32) {}
+    drop(outside);
     drop(killed); // whose ping fails
     for _ in 0..4 {
         let mut conn = pool.get().unwrap();
