@@ -259,10 +259,12 @@ fn a_runtime_may_end_before_its_pool<I: IdleSet>(url: &str, runtime: Runtime) {
         ([both.0.id(), both.1.id()], both.0)
     });
     drop(runtime);
-    // It is validated, on a runtime that is gone, and then nothing can be opened in its place.
+    // One is to be reset and the other to be validated, on a runtime that is gone; and none can be opened in their place.
+    drop(lent);
+    let since = Instant::now();
     let error = pool.get().map(drop).unwrap_err();
     assert!(error.to_string().contains("the runtime is gone"), "{error}");
-    drop(lent);
+    assert!(since.elapsed() < EVENTUALLY, "it was told at once");
     pool.close(EVENTUALLY).unwrap();
     // Nobody was left to say goodbye, but the sockets are closed.
     gone_from_the_server(url, &ids);

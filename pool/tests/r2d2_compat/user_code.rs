@@ -239,7 +239,10 @@ fn failing(said: &mut Vec<String>) {
     let server = Server::default();
     server.connects_to_refuse.store(u32::MAX, Ordering::SeqCst);
     let builder = || {
-        Pool::builder().max_size(1).connection_timeout(Duration::from_millis(50)).error_handler(Box::new(NopErrorHandler))
+        Pool::builder()
+            .max_size(1)
+            .connection_timeout(Duration::from_millis(50))
+            .error_handler(Box::new(NopErrorHandler))
     };
     let error: Error = builder().build(server.clone()).unwrap_err();
     said.push(format!("{error} / {error:?} / {}", error.source().is_none()));

@@ -81,11 +81,7 @@ pub fn mysql(url: &str) -> Vec<u32> {
     let opts = Opts::from_url(url).unwrap();
     let builder = OptsBuilder::from_opts(opts).prefer_socket(false);
     let manager = MySqlConnectionManager::new(builder);
-    let pool = r2d2::Pool::builder()
-        .max_size(4)
-        .error_handler(Box::new(r2d2::NopErrorHandler))
-        .build(manager)
-        .unwrap();
+    let pool = r2d2::Pool::builder().max_size(4).error_handler(Box::new(r2d2::NopErrorHandler)).build(manager).unwrap();
 
     let mut tasks = vec![];
     for number in 0..4_u32 {
