@@ -13,8 +13,6 @@ use pool::managers::r2d2::R2d2Manager;
 use r2d2_sqlite::SqliteConnectionManager;
 
 mod before {
-    use r2d2;
-
     include!("r2d2_migration/program.rs");
 }
 

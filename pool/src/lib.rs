@@ -111,7 +111,8 @@
 //!
 //! # Features
 //!
-//! `mysql`, `sqlite`: managers. `settings`: options from a TOML file or the environment. `lockfree`: one more kind, for
+//! `mysql`, `sqlite`: managers. `tokio`: managers whose calls are async, `managers::asynchronous`. `r2d2`: managers written
+//! for r2d2, `managers::r2d2`, and r2d2's own names over this pool, `r2d2_compat`. `settings`: options from a TOML file or the environment. `lockfree`: one more kind, for
 //! the comparison only. `timing`: sums of the time spent in each phase, for the lab.
 //!
 //! # Correctness

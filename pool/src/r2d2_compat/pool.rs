@@ -135,7 +135,7 @@ impl<M: ManageConnection, I: IdleSet> Pool<M, I> {
     pub fn state(&self) -> State {
         let state = self.0.inner.state();
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        State { connections: count(state.idle + state.lent), idle_connections: count(state.idle), _p: () }
+        State { connections: count(state.idle + state.lent), idle_connections: count(state.idle) }
     }
 
     /// The most connections open at once, as configured.
@@ -199,12 +199,12 @@ fn was_time_up(error: &AcquireError<Error>, acquire_timeout: Duration) -> bool {
 }
 
 /// A pool's counts.
+#[non_exhaustive]
 pub struct State {
     /// Open connections, idle or lent.
     pub connections: u32,
     /// Open connections that nobody holds.
     pub idle_connections: u32,
-    _p: (),
 }
 
 impl fmt::Debug for State {
