@@ -44,7 +44,7 @@
 //! | `get` on an empty pool | every caller opens a connection | up to three are opened at once; callers take what comes first |
 //! | `min_idle` | refilled at each checkout | refilled within a second |
 //! | `max_lifetime` | when nobody holds it, up to 30 s late | up to a tenth early, at random |
-//! | `idle_timeout` | up to 30 s late | up to a tenth late, 30 s at most |
+//! | `idle_timeout` | up to 30 s late, all at once | up to a second late, then three a second |
 //! | order of reuse | the connection used last | the one this thread used last; other kinds with [`Builder::idle_set`] |
 //! | the pool ends | idle connections are dropped, nobody is told | they go through the event handler and `on_release`, too |
 //! | `thread_pool` | connects, and closes what is too old | connects |
@@ -60,7 +60,6 @@ mod error;
 pub mod event;
 mod keeper;
 mod pool;
-mod reaper;
 
 pub use ::r2d2::{
     CustomizeConnection, Extensions, HandleError, LoggingErrorHandler, ManageConnection, NopConnectionCustomizer,

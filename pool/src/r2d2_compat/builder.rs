@@ -3,16 +3,15 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use ::r2d2::{CustomizeConnection, HandleError, LoggingErrorHandler, ManageConnection, NopConnectionCustomizer};
 use scheduled_thread_pool::ScheduledThreadPool;
 
+use super::Error;
 use super::event::{HandleEvent, NopEventHandler};
 use super::keeper::{Keeper, Parts};
-use super::pool::{Pool, Shared};
-use super::{Error, reaper};
+use super::pool::Pool;
 use crate::error::BuildError;
 use crate::idle::{IdleSet, Slots};
 use crate::{MAX_DURATION, MAX_SIZE_LIMIT};
@@ -145,8 +144,8 @@ impl<M: ManageConnection, I: IdleSet> Builder<M, I> {
         self
     }
 
-    /// Close connections that have been idle for this long, at most 30 seconds later, and open others if `min_idle` asks
-    /// for them. Default 10 minutes, `None`: never.
+    /// Close connections that have been idle for this long, three a second at least, and open others if `min_idle` asks for
+    /// them. Default 10 minutes, `None`: never.
     ///
     /// # Panics
     ///
@@ -228,19 +227,11 @@ impl<M: ManageConnection, I: IdleSet> Builder<M, I> {
         build: impl FnOnce(Keeper<M>) -> Result<crate::Pool<Keeper<M>, I>, BuildError<Error>>,
     ) -> Result<Pool<M, I>, Error> {
         let parts = Arc::new(Parts::new(manager, self.config));
-        let inner = match build(Keeper(Arc::clone(&parts))) {
-            Ok(inner) => inner,
-            Err(BuildError::Connect(_)) => return Err(parts.no_connection()),
-            Err(error @ (BuildError::Config(_) | BuildError::Thread(_))) => return Err(Error(Some(error.to_string()))),
-        };
-        let (alive, gone) = mpsc::channel();
-        let idle_timeout = parts.config.idle_timeout;
-        let shared = Arc::new(Shared { inner, parts, _alive: alive });
-        if let Some(idle_timeout) = idle_timeout {
-            reaper::start(Arc::downgrade(&shared), idle_timeout, gone)
-                .map_err(|error| Error(Some(format!("could not start the pool's reaper thread: {error}"))))?;
+        match build(Keeper(Arc::clone(&parts))) {
+            Ok(inner) => Ok(Pool::over(inner, parts)),
+            Err(BuildError::Connect(_)) => Err(parts.no_connection()),
+            Err(error @ (BuildError::Config(_) | BuildError::Thread(_))) => Err(Error(Some(error.to_string()))),
         }
-        Ok(Pool(shared))
     }
 }
 
@@ -259,6 +250,8 @@ impl<M: ManageConnection> Config<M> {
             .max_connecting(MAX_CONNECTING)
             .acquire_timeout(self.connection_timeout.min(MAX_DURATION))
             .idle_timeout(ever(self.idle_timeout))
+            .keepalive(ever(self.idle_timeout)) // see `Keeper::is_valid`
+            .fail_fast_after(None)
             .max_lifetime(ever(self.max_lifetime))
             .validate_after_idle(None)
     }

@@ -1,11 +1,10 @@
 //! What the pool underneath knows of an r2d2 manager: how to open a connection, and how to release one.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ::r2d2::{Extensions, ManageConnection};
 use parking_lot::Mutex;
@@ -30,7 +29,6 @@ pub(super) struct Live<C> {
     pub(super) extensions: Extensions,
     pub(super) id: u64,
     opened: Instant,
-    pub(super) stamp: Arc<Stamp>,
 }
 
 /// What all handles of a pool, its connections and its threads share.
@@ -39,12 +37,11 @@ pub(super) struct Parts<M: ManageConnection> {
     pub(super) config: Config<M>,
     /// Why connecting or a check failed last; gone once connecting has succeeded, or somebody was told.
     last_error: Mutex<Option<String>>,
-    pub(super) ages: Ages,
 }
 
 impl<M: ManageConnection> Parts<M> {
     pub(super) fn new(manager: M, config: Config<M>) -> Self {
-        Self { manager, config, last_error: Mutex::new(None), ages: Ages::default() }
+        Self { manager, config, last_error: Mutex::new(None) }
     }
 
     /// What a caller is told in whose time there was no connection.
@@ -71,8 +68,7 @@ impl<M: ManageConnection> Parts<M> {
             self.config.event_handler.handle_acquire(AcquireEvent { id });
         }
         *self.last_error.lock() = None;
-        let stamp = self.ages.stamp();
-        let live = Live { connection, extensions: Extensions::new(), id, opened: Instant::now(), stamp };
+        let live = Live { connection, extensions: Extensions::new(), id, opened: Instant::now() };
         Ok(Entry { live: Some(live) })
     }
 
@@ -117,9 +113,11 @@ impl<M: ManageConnection> Manager for Keeper<M> {
         connected.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
-    /// Checks run at checkout, on the caller's thread; the pool underneath asks for none.
+    /// Asked as a keepalive alone, after `idle_timeout`: the pool underneath leaves `min_idle` connections open however
+    /// long they are idle; r2d2 replaces them, too, and by default those are all. The checks of the checkout are the
+    /// handle's.
     fn is_valid(&self, _: &mut Self::Connection) -> Result<(), Error> {
-        Ok(())
+        Err(Error(Some("idle for longer than idle_timeout".to_owned())))
     }
 
     /// The guard has asked the manager; what remains to be seen is whether it released the connection.
@@ -132,71 +130,4 @@ impl<M: ManageConnection> Manager for Keeper<M> {
             self.0.release(live);
         }
     }
-}
-
-/// How long idle connections have been idle, in ticks.
-///
-/// The pool underneath leaves `min_idle` connections open however long they are idle; r2d2 replaces them, too, and by
-/// default those are all. So the ages are kept here, and [`reap`](super::reaper) looks at them.
-#[derive(Default)]
-pub(super) struct Ages {
-    /// Passes once per period of the reaper, never early.
-    tick: AtomicU64,
-    stamps: Mutex<VecDeque<Weak<Stamp>>>,
-}
-
-/// When a connection became idle.
-pub(super) struct Stamp(AtomicU64);
-
-/// The stamp of a connection that is lent.
-const LENT: u64 = u64::MAX;
-
-impl Stamp {
-    pub(super) fn set_lent(&self) {
-        self.0.store(LENT, Ordering::Relaxed);
-    }
-
-    pub(super) fn set_idle(&self, ages: &Ages) {
-        self.0.store(ages.tick.load(Ordering::Relaxed), Ordering::Relaxed);
-    }
-
-    /// Whether `limit` ticks have passed since it became idle.
-    pub(super) fn is_due(&self, tick: u64, limit: u64) -> bool {
-        let since = self.0.load(Ordering::Relaxed);
-        since != LENT && tick.saturating_sub(since) >= limit
-    }
-}
-
-impl Ages {
-    /// The stamp of a new connection, idle from now on.
-    fn stamp(&self) -> Arc<Stamp> {
-        let stamp = Arc::new(Stamp(AtomicU64::new(self.tick.load(Ordering::Relaxed))));
-        let mut stamps = self.stamps.lock();
-        // Two out for one in: there are never more dead ones than living ones for long.
-        for _ in 0..2 {
-            if let Some(oldest) = stamps.pop_front()
-                && oldest.strong_count() > 0
-            {
-                stamps.push_back(oldest);
-            }
-        }
-        stamps.push_back(Arc::downgrade(&stamp));
-        stamp
-    }
-
-    /// One period is over. The new tick.
-    pub(super) fn advance(&self) -> u64 {
-        self.tick.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// Whether some connection has been idle for `limit` ticks.
-    pub(super) fn any_due(&self, tick: u64, limit: u64) -> bool {
-        let stamps = self.stamps.lock();
-        stamps.iter().filter_map(Weak::upgrade).any(|stamp| stamp.is_due(tick, limit))
-    }
-}
-
-/// Ticks that make sure that `timeout` has passed: what happened within a tick may have happened at its end.
-pub(super) fn ticks_of(timeout: Duration, period: Duration) -> u64 {
-    u64::try_from(timeout.as_nanos().div_ceil(period.as_nanos().max(1))).unwrap_or(u64::MAX).saturating_add(1)
 }

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use ::r2d2::{Extensions, ManageConnection};
@@ -20,13 +19,11 @@ use crate::{MAX_DURATION, OwnedGuard};
 ///
 /// `I` is how the idle connections are kept; code written for r2d2 never mentions it. The pool lives until its last
 /// handle is dropped and the last of its connections has come back.
-pub struct Pool<M: ManageConnection, I: IdleSet = Slots>(pub(super) Arc<Shared<M, I>>);
+pub struct Pool<M: ManageConnection, I: IdleSet = Slots>(Arc<Shared<M, I>>);
 
-pub(super) struct Shared<M: ManageConnection, I: IdleSet> {
-    pub(super) inner: crate::Pool<Keeper<M>, I>,
-    pub(super) parts: Arc<Parts<M>>,
-    /// Its drop ends the reaper.
-    pub(super) _alive: Sender<()>,
+struct Shared<M: ManageConnection, I: IdleSet> {
+    inner: crate::Pool<Keeper<M>, I>,
+    parts: Arc<Parts<M>>,
 }
 
 impl<M: ManageConnection, I: IdleSet> Clone for Pool<M, I> {
@@ -63,6 +60,10 @@ impl<M: ManageConnection> Pool<M> {
 }
 
 impl<M: ManageConnection, I: IdleSet> Pool<M, I> {
+    pub(super) fn over(inner: crate::Pool<Keeper<M>, I>, parts: Arc<Parts<M>>) -> Self {
+        Self(Arc::new(Shared { inner, parts }))
+    }
+
     /// Lends a connection, waiting for it at most `connection_timeout`.
     ///
     /// # Errors
@@ -126,7 +127,6 @@ impl<M: ManageConnection, I: IdleSet> Pool<M, I> {
             }
             return None;
         }
-        live.stamp.set_lent();
         let since = parts.config.listens.then(Instant::now);
         Some(PooledConnection { guard, since, pool: self.clone() })
     }
@@ -194,7 +194,8 @@ fn was_time_up(error: &AcquireError<Error>, acquire_timeout: Duration) -> bool {
         AcquireError::Exhausted { waited, .. }
         | AcquireError::ConnectFailed { waited, .. }
         | AcquireError::TimedOut { waited, .. } => *waited >= acquire_timeout,
-        AcquireError::Closed => false,
+        // Nobody closes or pauses the pool underneath while there is a handle.
+        AcquireError::Closed | AcquireError::Paused { .. } => false,
     }
 }
 
@@ -259,8 +260,6 @@ impl<M: ManageConnection, I: IdleSet> Drop for PooledConnection<M, I> {
             if let Some(live) = self.guard.live.take() {
                 parts.release(live);
             }
-        } else {
-            live.stamp.set_idle(&parts.ages);
         }
     }
 }
