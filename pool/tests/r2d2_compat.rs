@@ -356,17 +356,20 @@ fn a_late_start_is_told_with_its_reason<I: IdleSet>() {
 }
 
 fn a_reason_is_told_once<I: IdleSet>() {
-    let (pool, server) = pool_of::<I>(1);
-    let told = |pool: &Pool<Server, I>| pool.get_timeout(Duration::from_millis(5)).err().unwrap().to_string();
+    let (errors, server) = (Errors::default(), Server::default());
+    let options = options::<I>().max_size(1).error_handler(Box::new(errors.clone()));
+    let pool = options.build(server.clone()).unwrap();
+    let told = || pool.get_timeout(Duration::from_millis(5)).err().unwrap().to_string();
     server.0.valid_from.store(1, Ordering::SeqCst);
     Server::set(&server.0.refuses, true);
-    assert!(told(&pool).contains("blammo"));
+    assert!(told().contains("blammo"));
 
-    // A reason of long ago is no reason: connecting works again.
+    // There is a new reason, which is none any more once connecting works again.
+    let before = errors.count();
+    eventually("it is tried again", || errors.count() > before);
     Server::set(&server.0.refuses, false);
-    let lent = pool.get().unwrap();
-    assert_eq!(told(&pool), "timed out waiting for connection");
-    drop(lent);
+    let _lent = pool.get().unwrap();
+    assert_eq!(told(), "timed out waiting for connection");
 }
 
 /// Refuses connections until one was dropped, marks the others, and says what was released.
