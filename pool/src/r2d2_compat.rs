@@ -47,6 +47,7 @@
 //! | `idle_timeout` | up to 30 s late, all at once | up to a second late, then three a second |
 //! | order of reuse | the connection used last | the one this thread used last; other kinds with [`Builder::idle_set`] |
 //! | the pool ends | idle connections are dropped, nobody is told | they go through the event handler and `on_release`, too |
+//! | what is logged | what the error handler logs, with `log` | that, and events of `tracing` |
 //! | `thread_pool` | connects, and closes what is too old | connects |
 //! | `max_size` | any | held at [`MAX_SIZE_LIMIT`](crate::MAX_SIZE_LIMIT) |
 //! | times beyond [`MAX_DURATION`](crate::MAX_DURATION) | `get` panics | mean for ever |

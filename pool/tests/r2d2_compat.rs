@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use pool::IdleSet;
@@ -121,6 +121,7 @@ struct Script {
     /// Connections opened so far, each with its number.
     opened: AtomicUsize,
     dropped: AtomicUsize,
+    last_dropped_on: Mutex<Option<ThreadId>>,
     /// Connects beyond this many are refused; zero is no limit.
     most: AtomicUsize,
     refuses: AtomicBool,
@@ -142,6 +143,7 @@ struct Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        *self.server.0.last_dropped_on.lock().unwrap() = Some(thread::current().id());
         self.server.0.dropped.fetch_add(1, Ordering::SeqCst);
     }
 }
@@ -335,6 +337,7 @@ fn a_broken_connection_is_dropped_before_its_guard_is_gone<I: IdleSet>() {
     let session = pool.get().unwrap();
     drop(session);
     assert_eq!(server.dropped(), 1);
+    assert_eq!(*server.0.last_dropped_on.lock().unwrap(), Some(thread::current().id()));
     assert_eq!(pool.get().unwrap().number, 1, "another one takes its place");
 }
 
