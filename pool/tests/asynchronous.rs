@@ -270,8 +270,9 @@ impl AsyncManager for Server {
 
 type TestPool<I> = Pool<OnRuntime<Server>, I>;
 
+/// Options that suit most tests: what ends a wait early is what the manager said, not that it said so for long.
 fn options<I: IdleSet>() -> Builder<OnRuntime<Server>, I> {
-    Pool::builder().max_size(1).acquire_timeout(EVENTUALLY)
+    Pool::builder().max_size(1).acquire_timeout(EVENTUALLY).fail_fast_after(None)
 }
 
 fn on(server: &Server, runtime: &Handle) -> OnRuntime<Server> {

@@ -115,7 +115,7 @@ impl AsyncManager for Mysql {
 type MysqlPool<I> = Pool<OnRuntime<Mysql>, I>;
 
 fn options<I: IdleSet>() -> Builder<OnRuntime<Mysql>, I> {
-    Pool::builder().max_size(1).acquire_timeout(EVENTUALLY)
+    Pool::builder().max_size(1).acquire_timeout(EVENTUALLY).fail_fast_after(None)
 }
 
 fn pool_of<I: IdleSet>(max_size: usize, url: &str, runtime: &Runtime) -> MysqlPool<I> {

@@ -123,7 +123,7 @@ fn a_program_with_r2d2_mysql_runs_unchanged() {
 }
 
 fn options<M: Manager, I: IdleSet>() -> Builder<M, I> {
-    Pool::builder().max_size(2).acquire_timeout(EVENTUALLY)
+    Pool::builder().max_size(2).acquire_timeout(EVENTUALLY).fail_fast_after(None)
 }
 
 fn sqlite_s_manager_is_pooled<I: IdleSet>() {
