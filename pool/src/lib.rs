@@ -158,9 +158,10 @@
 //!
 //! # Features
 //!
-//! `mysql`, `sqlite`: managers. `settings`: options from a TOML file or the environment. `metrics`: a collector for
-//! `prometheus-client`. `lockfree`: one more kind, for the comparison only. `timing`: sums of the time spent in each
-//! phase, for the lab.
+//! `mysql`, `sqlite`: managers. `tokio`: managers whose calls are async, `managers::asynchronous`. `r2d2`: managers
+//! written for r2d2, `managers::r2d2`, and r2d2's own names over this pool, `r2d2_compat`. `settings`: options from a
+//! TOML file or the environment. `metrics`: a collector for `prometheus-client`. `lockfree`: one more kind, for the
+//! comparison only. `timing`: sums of the time spent in each phase, for the lab.
 //!
 //! # Correctness
 //!
@@ -173,6 +174,8 @@
 
 mod acquire;
 mod attend;
+#[cfg(any(feature = "r2d2", feature = "tokio"))]
+mod block_on;
 mod breaker;
 mod closing;
 mod config;
@@ -189,7 +192,7 @@ mod hooks;
 pub mod idle;
 mod loans;
 mod manager;
-#[cfg(any(feature = "mysql", feature = "sqlite"))]
+#[cfg(any(feature = "mysql", feature = "r2d2", feature = "sqlite", feature = "tokio"))]
 pub mod managers;
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -197,6 +200,8 @@ pub mod metrics;
 mod models;
 mod pause;
 mod pool;
+#[cfg(feature = "r2d2")]
+pub mod r2d2_compat;
 mod reserve;
 mod retire;
 #[cfg(feature = "settings")]
