@@ -1,0 +1,3 @@
+//! x
+use super::Question;
+pub(super) const QUESTIONS: &[Question] = &[];
