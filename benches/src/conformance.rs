@@ -31,12 +31,14 @@ pub enum Finding {
     Fails(String),
     /// What the subject's interface lacks.
     NotApplicable(String),
+    /// What is wrong with the checks' own means, which says nothing about the subject.
+    Lab(String),
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Fails(text) | Self::NotApplicable(text) => f.write_str(text),
+            Self::Fails(text) | Self::NotApplicable(text) | Self::Lab(text) => f.write_str(text),
         }
     }
 }
@@ -60,6 +62,15 @@ pub fn fails<T>(text: impl Into<String>) -> Check<T> {
 /// Always.
 pub fn lacks<T>(text: impl Into<String>) -> Check<T> {
     Err(Finding::NotApplicable(text.into()))
+}
+
+/// A check that could not be made.
+///
+/// # Errors
+///
+/// Always.
+pub fn no_lab<T>(text: impl Into<String>) -> Check<T> {
+    Err(Finding::Lab(text.into()))
 }
 
 /// Fails the check with a message unless the condition holds.

@@ -98,7 +98,16 @@ impl<T: Send + 'static> Worker<T> {
     ///
     /// When it is not done within [`EVENTUALLY`].
     pub fn outcome(&self, what: &str) -> Check<Result<T, String>> {
-        match self.result.recv_timeout(EVENTUALLY) {
+        self.outcome_within(EVENTUALLY, what)
+    }
+
+    /// Its result; the message of its panic is the inner error.
+    ///
+    /// # Errors
+    ///
+    /// When it is not done in time.
+    pub fn outcome_within(&self, time: Duration, what: &str) -> Check<Result<T, String>> {
+        match self.result.recv_timeout(time) {
             Ok(result) => Ok(result.map_err(|panic| panic_message(&*panic))),
             Err(RecvTimeoutError::Timeout) => fails(format!("hangs: {what}")),
             Err(RecvTimeoutError::Disconnected) => fails(format!("no result: {what}")),

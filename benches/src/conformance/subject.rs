@@ -34,6 +34,12 @@ pub trait Source: Clone + Send + Sync + 'static {
     /// Asks whether a connection works without blocking the thread.
     fn validate_async(&self, connection: &mut Self::Connection) -> impl Future<Output = Result<(), Fault>> + Send;
 
+    /// A look at a connection without a round trip, where a pool takes one at checkout.
+    fn looks_alive(&self, connection: &mut Self::Connection) -> bool {
+        let _ = connection;
+        true
+    }
+
     /// Whether a connection is known to be broken, asked at checkin.
     fn has_broken(&self, connection: &mut Self::Connection) -> bool;
 
@@ -91,6 +97,9 @@ pub struct Options {
     /// Whether dirty connections are reset.
     pub has_reset: bool,
 }
+
+/// A time that no check waits for: a pool that can do without a timeout is built without one.
+pub const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl Default for Options {
     fn default() -> Self {

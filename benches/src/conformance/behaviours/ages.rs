@@ -94,7 +94,7 @@ fn lifetimes_are_jittered(room: &Room) -> Check {
     let (Some(shortest), Some(longest)) = (lived.iter().min(), lived.iter().max()) else { return Ok(()) };
     let spread = *longest - *shortest;
     ensure!(
-        spread > max_lifetime / 40,
+        spread > max_lifetime / 20,
         "{CONNECTIONS} connections opened together lived {shortest:?} to {longest:?}, with a lifetime of {max_lifetime:?}"
     );
     Ok(())

@@ -170,7 +170,7 @@ fn min_idle_is_filled_at_the_start(room: &Room) -> Check {
 }
 
 fn min_idle_is_refilled_after_an_outage(room: &Room) -> Check {
-    let pool = room.pool(&Options { max_size: 4, min_idle: 2, ..Options::default() })?;
+    let pool = room.pool(&Options { max_size: 2, min_idle: 2, ..Options::default() })?;
     let mut loans = get_all(&pool, 2, "before")?;
     room.database.wait_until_quiet()?;
     room.database.on(Call::Connect, Behaviour::Fails);

@@ -12,7 +12,7 @@ use ::deadpool::managed::{
 use crate::conformance::lab::runtime;
 use crate::conformance::script::Fault;
 use crate::conformance::subject::{
-    Acquire, Answer, Kind, Lent, Loan, Options, Pooled, Refusal, Shared, Snapshot, Source, Validate,
+    Acquire, Answer, FOREVER, Kind, Lent, Loan, Options, Pooled, Refusal, Shared, Snapshot, Source, Validate,
 };
 use crate::conformance::{Check, lacks};
 
@@ -78,14 +78,12 @@ pub fn open<S: Source>(source: S, options: &Options) -> Check<Result<Shared<S::C
         return lacks("ages are left to the program, by `retain`");
     }
     let manager = Managed { source: source.clone(), validate: options.validate, has_reset: options.has_reset };
+    // Without timeouts it needs no runtime.
+    let time = (options.acquire_timeout < FOREVER).then_some(options.acquire_timeout);
     let mut builder = Pool::builder(manager)
         .max_size(options.max_size)
         .queue_mode(QueueMode::Lifo)
-        .timeouts(Timeouts {
-            wait: Some(options.acquire_timeout),
-            create: Some(options.acquire_timeout),
-            recycle: Some(options.acquire_timeout),
-        })
+        .timeouts(Timeouts { wait: time, create: time, recycle: time })
         .runtime(Runtime::Tokio1);
     if options.has_hook {
         builder = builder.pre_recycle(Hook::sync_fn(move |_, _| source.hook().map_err(HookError::Backend)));

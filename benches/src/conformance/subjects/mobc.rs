@@ -48,6 +48,7 @@ impl<S: Source> Lent<S::Connection> for Connection<Managed<S>> {
 
 struct Mobc<S: Source> {
     pool: Pool<Managed<S>>,
+    timeout: Duration,
     /// Its cleaner begins when the lifetime is set on a pool that has connections.
     lifetime: Option<Duration>,
 }
@@ -71,7 +72,8 @@ pub fn open<S: Source>(source: S, options: &Options) -> Check<Result<Shared<S::C
     let mut builder = Pool::builder()
         .max_open(size)
         .max_idle(size)
-        .get_timeout(Some(options.acquire_timeout))
+        // Zero is refused; a caller without time asks with `get_timeout`.
+        .get_timeout(Some(options.acquire_timeout.max(Duration::from_nanos(1))))
         .clean_rate(Duration::from_millis(20))
         .test_on_check_out(options.validate != Validate::Never);
     if let Validate::AfterIdle(window) = options.validate {
@@ -84,11 +86,19 @@ pub fn open<S: Source>(source: S, options: &Options) -> Check<Result<Shared<S::C
         builder = builder.max_lifetime(options.max_lifetime);
     }
     let _entered = runtime().enter();
-    Ok(Ok(Arc::new(Mobc { pool: builder.build(Managed(source)), lifetime: options.max_lifetime })))
+    Ok(Ok(Arc::new(Mobc {
+        pool: builder.build(Managed(source)),
+        timeout: options.acquire_timeout,
+        lifetime: options.max_lifetime,
+    })))
 }
 
-async fn acquire<S: Source>(pool: Pool<Managed<S>>, lifetime: Option<Duration>) -> Answer<S::Connection> {
-    let error = match pool.get().await {
+async fn acquire<S: Source>(
+    pool: Pool<Managed<S>>,
+    timeout: Duration,
+    lifetime: Option<Duration>,
+) -> Answer<S::Connection> {
+    let error = match pool.get_timeout(timeout).await {
         Ok(connection) => {
             if lifetime.is_some() {
                 pool.set_conn_max_lifetime(lifetime).await;
@@ -108,11 +118,15 @@ async fn acquire<S: Source>(pool: Pool<Managed<S>>, lifetime: Option<Duration>) 
 
 impl<S: Source> Pooled<S::Connection> for Mobc<S> {
     fn get(&self) -> Answer<S::Connection> {
-        runtime().block_on(acquire(self.pool.clone(), self.lifetime))
+        runtime().block_on(acquire(self.pool.clone(), self.timeout, self.lifetime))
     }
 
     fn get_async(&self) -> Check<Acquire<S::Connection>> {
-        Ok(Box::pin(acquire(self.pool.clone(), self.lifetime)))
+        Ok(Box::pin(acquire(self.pool.clone(), self.timeout, self.lifetime)))
+    }
+
+    fn try_get(&self) -> Check<Answer<S::Connection>> {
+        Ok(runtime().block_on(acquire(self.pool.clone(), Duration::ZERO, self.lifetime)))
     }
 
     fn snapshot(&self) -> Check<Snapshot> {
