@@ -70,7 +70,8 @@
 //!
 //! As small as keeps the database busy: a connection that waits for a processor or a disk in the database gains nothing
 //! from company. Begin with twice the database's processors, measure, and prefer a short wait in the pool, where it is
-//! fair and visible, to a long one in the database. The defaults (10 connections, 30 s) suit a small service.
+//! fair and visible, to a long one in the database. The defaults (10 connections, 30 s) suit a small service. More in
+//! [`guide::sizing`].
 //!
 //! # When all connections are out
 //!
@@ -119,7 +120,8 @@
 //! The core's `unsafe` is in one file, `slot.rs`: a slot's right is a value that is moved, and whoever has it has the
 //! connection. The hand-over of slots and the line's handshake are model-checked with loom, the
 //! whole pool with shuttle's random schedules, and a stress test of millions of operations runs clean under
-//! ThreadSanitizer.
+//! ThreadSanitizer. Which atomic needs which partner, and why, is in [`guide::memory_ordering`]; what may change from
+//! version to version in [`guide::stability`].
 #![warn(missing_docs)]
 
 mod acquire;
@@ -128,6 +130,7 @@ mod connector;
 mod core;
 mod error;
 mod guard;
+pub mod guide;
 pub mod idle;
 mod manager;
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
