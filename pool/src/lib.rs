@@ -125,36 +125,56 @@
 #![warn(missing_docs)]
 
 mod acquire;
+mod attend;
+mod breaker;
+mod closing;
 mod config;
 mod connector;
 mod core;
 mod error;
+mod events;
+mod extras;
+mod gaps;
 mod guard;
 pub mod guide;
+mod histogram;
+mod hooks;
 pub mod idle;
+mod loans;
 mod manager;
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 pub mod managers;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 #[cfg(all(test, any(loom, shuttle)))]
 mod models;
+mod pause;
 mod pool;
 mod reserve;
+mod retire;
 #[cfg(feature = "settings")]
 pub mod settings;
 mod slot;
 mod spin;
 mod state;
+mod supply;
 mod sync;
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests;
 mod timing;
 mod upkeep;
 mod waiters;
 mod workers;
 
 pub use acquire::{Acquire, AcquireOwned};
+pub use closing::Close;
 pub use config::{Builder, Fairness, MAX_DURATION, MAX_SIZE_LIMIT};
-pub use error::{AcquireError, BuildError, CloseError, ConfigError, ConnectError};
+pub use error::{AcquireError, AddError, BuildError, Call, CallError, CloseError, ConfigError, ConnectError};
+pub use events::{CloseReason, Event};
 pub use guard::{Guard, OwnedGuard};
+pub use histogram::{Histogram, Histograms};
 pub use idle::IdleSet;
+pub use loans::Loan;
 pub use manager::Manager;
 pub use pool::Pool;
 pub use state::{Counters, State};
