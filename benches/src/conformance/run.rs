@@ -26,7 +26,7 @@ const DEADLINE: Duration = Duration::from_secs(75);
 /// The same for r2d2, whose reaper comes every 30 seconds.
 const LONG_DEADLINE: Duration = Duration::from_secs(120);
 /// Questions put at the same time. They wait most of the time.
-const AT_ONCE: usize = 6;
+const AT_ONCE: usize = 12;
 /// What a child's line begins with.
 const OUTCOME: &str = "outcome: ";
 /// What it says when the check could not be made.
@@ -244,12 +244,12 @@ pub fn ask(question: Question, subject: Subject, stamp: &Stamp, server: &str) ->
     })
 }
 
-/// Whether a question must be alone with the server.
+/// Whether a question must be alone with its server.
 fn needs_the_server_alone(question: &Question) -> bool {
-    matches!(question.run, Run::Server(_))
+    question.name == "the_pool_recovers_from_a_restart_of_the_server"
 }
 
-/// Puts every question to every subject, several at a time; those over one server one after the other.
+/// Puts every question to every subject, several at a time; those that restart a server one after the other.
 ///
 /// # Errors
 ///
@@ -275,7 +275,7 @@ pub fn ask_all(
             .map(|place| {
                 let (work, next, records, told) = (&work, &next, &records, &told);
                 scope.spawn(move || -> Result<(), Failure> {
-                    // One of the workers takes the questions over the server, the others the rest.
+                    // One of the workers restarts the server, the others do the rest.
                     if place == 0 {
                         for (question, subject) in work.iter().filter(|(question, _)| needs_the_server_alone(question))
                         {

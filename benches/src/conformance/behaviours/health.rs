@@ -1,11 +1,13 @@
 //! Connections that are broken, dead or dirty, and what is held while the pool finds out.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use super::{Question, questions};
 use crate::conformance::lab::{
-    Caller, EVENTUALLY, Room, SHORT, Worker, answer, eventually, get, get_all, give_back, is_whole,
+    Caller, EVENTUALLY, NOT_SOON, Room, SHORT, Worker, answer, eventually, get, get_all, give_back, is_whole,
 };
 use crate::conformance::script::{Behaviour, Call};
 use crate::conformance::subject::{Options, Validate};
@@ -69,11 +71,26 @@ fn no_lock_is_held_during_close(room: &Room) -> Check {
     let returning = Worker::start(move || drop(broken));
     let other = loans.remove(0);
     give_back(other, "another connection while one hangs in close")?;
-    // A pool that looks at checkout only closes in this caller's hands; the next one is free of it.
-    let first = Caller::start(&pool)?;
-    drop(get(&pool, "another caller while a connection hangs in close")?);
+    // A pool that looks at checkout only closes in one caller's hands; the others are free of it.
+    let served = Arc::new(AtomicUsize::new(0));
+    let callers: Vec<Worker<()>> = (0..3)
+        .map(|_| {
+            let (pool, served) = (Arc::clone(&pool), Arc::clone(&served));
+            Worker::start(move || {
+                let loan = pool.get();
+                served.fetch_add(usize::from(loan.is_ok()), Ordering::Relaxed);
+                thread::sleep(NOT_SOON);
+            })
+        })
+        .collect();
+    let outcome = eventually("two of three callers are served while one connection of at most 3 hangs in close", || {
+        served.load(Ordering::Relaxed) >= 2
+    });
     room.database.on(Call::Close, Behaviour::Works);
-    drop(first);
+    outcome?;
+    for caller in callers {
+        caller.join("a caller")?;
+    }
     returning.join("giving back a broken connection")
 }
 

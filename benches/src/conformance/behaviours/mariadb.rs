@@ -79,7 +79,8 @@ fn the_timeout_holds_when_the_server_is_slow_to_accept(subject: Subject, server:
 
 /// A pool of four, as a user to whom the server allows two connections.
 fn limited(subject: Subject, server: &Server, acquire_timeout: Duration) -> Check<Pool> {
-    let user = "limited";
+    // One for each, since several are asked at the same time.
+    let user = format!("limited_{}", subject.id());
     let mut admin = server.admin()?;
     for host in ["127.0.0.1", "localhost", "%"] {
         admin.run(&format!(
@@ -89,7 +90,7 @@ fn limited(subject: Subject, server: &Server, acquire_timeout: Duration) -> Chec
     let options = Options { acquire_timeout, ..options(subject, 4) };
     server.pool(subject, None, &options, |opts| {
         // Asking for constants takes no rights.
-        opts.user(Some(user)).pass(Some("limited")).db_name(None::<String>)
+        opts.user(Some(&user)).pass(Some("limited")).db_name(None::<String>)
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Question, questions};
 use crate::conformance::Check;
-use crate::conformance::lab::{Room, SHORT, Worker, get, give_back, is_whole};
+use crate::conformance::lab::{Room, SHORT, Worker, eventually, get, give_back, is_whole};
 use crate::conformance::script::{Behaviour, Call};
 use crate::conformance::subject::{Options, Validate};
 
@@ -20,13 +20,15 @@ fn survives(room: &Room, options: Options, call: Call, panics: usize) -> Check {
     if call != Call::Connect {
         give_back(get(&pool, "before")?, "before")?;
     }
+    let asked = room.database.asked(call);
     room.database.next(call, panics, Behaviour::Panics);
     for _ in 0..panics {
         let pool = std::sync::Arc::clone(&pool);
         let caller = Worker::start(move || pool.get().map(drop).is_ok());
         let _ = caller.outcome(&format!("a caller while {call:?} panics"))?;
     }
-    // Where the question was not asked of these callers, it is not asked of later ones either.
+    // A pool that opens ahead does not come to it, nor one that asks in the background, not yet.
+    eventually(&format!("{call:?} is asked, and panics"), || room.database.asked(call) > asked)?;
     room.database.clear_next(call);
     // Some of what the panic began may go on in the background.
     let mut last = Ok(());

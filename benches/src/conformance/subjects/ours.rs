@@ -1,17 +1,17 @@
 //! Our pools, over any idle set.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pool::{AcquireError, BuildError, Fairness, IdleSet, Manager, OwnedGuard, Pool};
 
 use crate::conformance::script::Fault;
 use crate::conformance::subject::{
-    Acquire, Answer, Kind, Lent, Loan, Options, Pooled, Refusal, Shared, Snapshot, Source, Validate,
+    Acquire, Answer, Event, Kind, Lent, Loan, Options, Pooled, Refusal, Shared, Snapshot, Source, Validate,
 };
-use crate::conformance::{Check, lacks};
+use crate::conformance::{Check, fails};
 
-pub(super) const CONFIGURATION: &str = "the defaults; `Fairness::Strict` where order is asked for; with a lifetime also \
+pub(super) const CONFIGURATION: &str = "the defaults; a `capacity` of at least 4; the hook is `on_acquire`; `Fairness::Strict` where order is asked for; with a lifetime also \
     `validate_after_idle` at a twentieth of it, which makes the beat finer than its jitter";
 
 /// The manager.
@@ -79,10 +79,27 @@ fn answer<S: Source, I: IdleSet>(
     }
 }
 
+/// What the pool told its observer.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<(Event, u64)>>>);
+
+impl Log {
+    fn note(&self, event: &pool::Event<'_>) {
+        let noted = match *event {
+            pool::Event::Connected { connection, .. } => (Event::Opened, connection),
+            pool::Event::CheckedOut { connection, .. } => (Event::Checkout, connection),
+            pool::Event::CheckedIn { connection, .. } => (Event::Checkin, connection),
+            pool::Event::Closed { connection, .. } => (Event::Closed, connection),
+            _ => return,
+        };
+        self.0.lock().expect("no poison").push(noted);
+    }
+}
+
 /// One of our pools.
 struct Ours<S: Source, I: IdleSet> {
     pool: Pool<Managed<S>, I>,
-    is_without_time: bool,
+    log: Log,
 }
 
 /// Builds the pool.
@@ -91,12 +108,14 @@ struct Ours<S: Source, I: IdleSet> {
 ///
 /// When it has no such option.
 pub fn open<S: Source, I: IdleSet>(source: S, options: &Options) -> Check<Result<Shared<S::Connection>, Refusal>> {
-    if options.has_hook {
-        return lacks("no hooks");
-    }
+    let log = Log::default();
+    let observer = log.clone();
     let mut builder = Pool::<Managed<S>, I>::builder()
         .max_size(options.max_size)
+        // Room to grow.
+        .capacity(options.max_size.max(4))
         .min_idle(options.min_idle)
+        .observe(move |event| observer.note(event))
         .acquire_timeout(options.acquire_timeout)
         .validate_after_idle(match options.validate {
             // The shortest of the ages sets the beat, and a lifetime is jittered by less than a beat of its own.
@@ -113,9 +132,13 @@ pub fn open<S: Source, I: IdleSet>(source: S, options: &Options) -> Check<Result
     if options.is_strict {
         builder = builder.fairness(Fairness::Strict);
     }
+    if options.has_hook {
+        let source = source.clone();
+        builder = builder.on_acquire(move |_| source.hook());
+    }
     let manager = Managed { source, has_reset: options.has_reset };
     Ok(match builder.build(manager) {
-        Ok(pool) => Ok(Arc::new(Ours { pool, is_without_time: options.acquire_timeout.is_zero() })),
+        Ok(pool) => Ok(Arc::new(Ours { pool, log })),
         Err(BuildError::Connect(error)) => Err(refusal(&error)),
         Err(error) => Err(Refusal::of(Kind::Other, &error)),
     })
@@ -132,9 +155,6 @@ impl<S: Source, I: IdleSet> Pooled<S::Connection> for Ours<S, I> {
     }
 
     fn try_get(&self) -> Check<Answer<S::Connection>> {
-        if self.is_without_time {
-            return Ok(self.get());
-        }
         // There is no owned `try_get`; an owned acquire that is polled once is the same thing.
         let mut acquire = Box::pin(self.pool.get_owned_async());
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -163,6 +183,27 @@ impl<S: Source, I: IdleSet> Pooled<S::Connection> for Ours<S, I> {
     }
 
     fn close_waits(&self) -> bool {
+        true
+    }
+
+    fn resize(&self, max_size: usize) -> Check {
+        self.pool.resize(max_size).or_else(|error| fails(format!("resize: {error}")))
+    }
+
+    fn purge(&self) -> Check {
+        self.pool.purge();
+        Ok(())
+    }
+
+    fn add(&self, connection: S::Connection) -> Check<bool> {
+        Ok(self.pool.add(connection).is_ok())
+    }
+
+    fn events(&self) -> Check<Vec<(Event, u64)>> {
+        Ok(self.log.0.lock().expect("no poison").clone())
+    }
+
+    fn has_breaker(&self) -> bool {
         true
     }
 }
