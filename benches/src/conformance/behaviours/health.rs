@@ -83,9 +83,10 @@ fn no_lock_is_held_during_close(room: &Room) -> Check {
             })
         })
         .collect();
-    let outcome = eventually("two of three callers are served while one connection of at most 3 hangs in close", || {
-        served.load(Ordering::Relaxed) >= 2
-    });
+    let outcome =
+        eventually("two of three callers are served while one connection of at most 3 hangs in close", || {
+            served.load(Ordering::Relaxed) >= 2
+        });
     room.database.on(Call::Close, Behaviour::Works);
     outcome?;
     for caller in callers {
