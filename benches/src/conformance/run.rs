@@ -1,7 +1,7 @@
 //! Putting a question to a subject: in a process of its own, with a deadline, and again before it counts as failed.
 
-use std::env;
 use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -141,9 +141,19 @@ impl Drop for Reaped {
     }
 }
 
+/// What all answers of a run have in common.
+#[derive(Debug, Clone)]
+pub struct Circumstances {
+    /// The program whose [`child`] puts one question.
+    pub program: PathBuf,
+    /// When, where and of what.
+    pub stamp: Stamp,
+    /// The server's version; empty where there is none.
+    pub server: String,
+}
+
 /// Puts a question once, in a process of its own.
-fn once(question: Question, subject: Subject, way: &str) -> Result<Check, Failure> {
-    let program = program()?;
+fn once(program: &Path, question: Question, subject: Subject, way: &str) -> Result<Check, Failure> {
     let mut child = Command::new(program)
         .args([CHILD, question.name, subject.id(), way])
         .stdin(Stdio::null())
@@ -177,22 +187,16 @@ fn once(question: Question, subject: Subject, way: &str) -> Result<Check, Failur
     })
 }
 
-/// The program that has [`child`]: this one, or the one that a test names.
-fn program() -> Result<std::path::PathBuf, Failure> {
-    match env::var_os(PROGRAM_VARIABLE) {
-        Some(program) => Ok(program.into()),
-        None => env::current_exe().map_err(|error| Failure::of("this program", error)),
-    }
-}
-
-/// The variable that names the program, for tests, which are another one.
-pub const PROGRAM_VARIABLE: &str = "CONFORMANCE_PROGRAM";
-
 /// Puts a question in one way until it is passed, at most [`TRIES`] times.
-fn ask_in(question: Question, subject: Subject, way: &str) -> Result<(Outcome, String, usize), Failure> {
+fn ask_in(
+    program: &Path,
+    question: Question,
+    subject: Subject,
+    way: &str,
+) -> Result<(Outcome, String, usize), Failure> {
     let mut first_failure = None;
     for tries in 1..=TRIES {
-        match once(question, subject, way)? {
+        match once(program, question, subject, way)? {
             Ok(()) => {
                 return Ok(match first_failure {
                     None => (Outcome::Pass, String::new(), tries),
@@ -214,11 +218,12 @@ fn ask_in(question: Question, subject: Subject, way: &str) -> Result<(Outcome, S
 /// # Errors
 ///
 /// When no process can be started for it.
-pub fn ask(question: Question, subject: Subject, stamp: &Stamp, server: &str) -> Result<Record, Failure> {
-    let (mut outcome, mut detail, mut tries) = ask_in(question, subject, AS_ASKED)?;
+fn ask(question: Question, subject: Subject, circumstances: &Circumstances) -> Result<Record, Failure> {
+    let Circumstances { program, stamp, server } = circumstances;
+    let (mut outcome, mut detail, mut tries) = ask_in(program, question, subject, AS_ASKED)?;
     // The ages do not depend on it, and r2d2 takes half a minute for each of them.
     if outcome == Outcome::Fail && subject.0 == Entrant::R2d2 && !is_by_the_clock(&question) {
-        let (again, _, more) = ask_in(question, subject, AS_IT_COMES)?;
+        let (again, _, more) = ask_in(program, question, subject, AS_IT_COMES)?;
         tries += more;
         if matches!(again, Outcome::Pass | Outcome::Unsteady) {
             (outcome, detail) = (again, format!("with `min_idle` as it comes; with 0: {detail}"));
@@ -235,7 +240,7 @@ pub fn ask(question: Question, subject: Subject, stamp: &Stamp, server: &str) ->
         outcome,
         detail,
         tries,
-        server: if is_server { server.to_owned() } else { String::new() },
+        server: if is_server { server.clone() } else { String::new() },
         commit: stamp.commit,
         rustc: stamp.rustc,
         cpu: stamp.cpu,
@@ -257,8 +262,7 @@ fn needs_the_server_alone(question: &Question) -> bool {
 pub fn ask_all(
     questions: &[Question],
     subjects: &[Subject],
-    stamp: &Stamp,
-    server: &str,
+    circumstances: &Circumstances,
     told: impl Fn(&Record) + Sync,
 ) -> Result<Vec<Record>, Failure> {
     // Those that wait for r2d2's reaper begin first, or the run would wait for them at its end.
@@ -279,7 +283,7 @@ pub fn ask_all(
                     if place == 0 {
                         for (question, subject) in work.iter().filter(|(question, _)| needs_the_server_alone(question))
                         {
-                            let record = ask(*question, *subject, stamp, server)?;
+                            let record = ask(*question, *subject, circumstances)?;
                             told(&record);
                             records.lock().expect("no poison").push(record);
                         }
@@ -288,7 +292,7 @@ pub fn ask_all(
                         if needs_the_server_alone(question) {
                             continue;
                         }
-                        let record = ask(*question, *subject, stamp, server)?;
+                        let record = ask(*question, *subject, circumstances)?;
                         told(&record);
                         records.lock().expect("no poison").push(record);
                     }

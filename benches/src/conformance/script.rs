@@ -108,8 +108,8 @@ struct Desk {
 struct Ledger {
     desks: HashMap<Call, Desk>,
     counts: Counts,
-    /// How old connections were when they were closed.
-    lived: Vec<Duration>,
+    /// How old connections were when they were closed, and when that was.
+    lived: Vec<(Duration, Instant)>,
     /// Connections up to this one are dead, which only a round trip shows.
     dead_up_to: u64,
     /// How often a connection was used by two holders at once.
@@ -147,7 +147,7 @@ impl fmt::Debug for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.database.ledger().lived.push(self.opened_at.elapsed());
+        self.database.ledger().lived.push((self.opened_at.elapsed(), Instant::now()));
         // An error has nobody to go to.
         let _ = self.database.answer(Call::Close);
         self.database.ledger().counts.open -= 1;
@@ -272,9 +272,9 @@ impl Database {
         self.ledger().counts
     }
 
-    /// How old each connection was when the pool closed it.
+    /// How old each connection was when the pool closed it, and when that was.
     #[must_use]
-    pub fn lived(&self) -> Vec<Duration> {
+    pub fn lived(&self) -> Vec<(Duration, Instant)> {
         self.ledger().lived.clone()
     }
 

@@ -78,34 +78,56 @@ fn the_timeout_holds_when_the_server_is_slow_to_accept(subject: Subject, server:
 }
 
 /// A pool of four, as a user to whom the server allows two connections.
-fn limited(subject: Subject, server: &Server, acquire_timeout: Duration) -> Check<Pool> {
-    // One for each, since several are asked at the same time.
-    let user = format!("limited_{}", subject.id());
-    let mut admin = server.admin()?;
-    for host in ["127.0.0.1", "localhost", "%"] {
-        admin.run(&format!(
-            "CREATE OR REPLACE USER {user}@'{host}' IDENTIFIED BY 'limited' WITH MAX_USER_CONNECTIONS 2"
-        ))?;
+struct Limited<'a> {
+    pool: Pool,
+    server: &'a Server,
+    user: String,
+}
+
+/// Where a user may come from, by the names that a server may give to this machine.
+const HOSTS: [&str; 3] = ["127.0.0.1", "localhost", "%"];
+
+impl<'a> Limited<'a> {
+    fn open(subject: Subject, server: &'a Server, acquire_timeout: Duration) -> Check<Self> {
+        // One for each process, since several ask at the same time and one's connections linger after its end.
+        let user = format!("limited_{}", std::process::id());
+        let mut admin = server.admin()?;
+        for host in HOSTS {
+            admin.run(&format!(
+                "CREATE OR REPLACE USER {user}@'{host}' IDENTIFIED BY 'limited' WITH MAX_USER_CONNECTIONS 2"
+            ))?;
+        }
+        let options = Options { acquire_timeout, ..options(subject, 4) };
+        let pool = server.pool(subject, None, &options, |opts| {
+            // Asking for constants takes no rights.
+            opts.user(Some(&user)).pass(Some("limited")).db_name(None::<String>)
+        })?;
+        Ok(Self { pool, server, user })
     }
-    let options = Options { acquire_timeout, ..options(subject, 4) };
-    server.pool(subject, None, &options, |opts| {
-        // Asking for constants takes no rights.
-        opts.user(Some(&user)).pass(Some("limited")).db_name(None::<String>)
-    })
+}
+
+impl Drop for Limited<'_> {
+    fn drop(&mut self) {
+        let Ok(mut admin) = self.server.admin() else { return };
+        for host in HOSTS {
+            // A user that is left over is harmless.
+            let _ = admin.run(&format!("DROP USER IF EXISTS {}@'{host}'", self.user));
+        }
+    }
 }
 
 fn the_error_says_that_the_servers_limit_is_reached(subject: Subject, server: &Server) -> Check {
-    let pool = limited(subject, server, SHORT * 6)?;
-    let _loans = get_all(&pool, 2, "up to the server's limit")?;
-    let refusal = refused(&pool, "a caller beyond the server's limit")?;
+    let limited = Limited::open(subject, server, SHORT * 6)?;
+    let _loans = get_all(&limited.pool, 2, "up to the server's limit")?;
+    let refusal = refused(&limited.pool, "a caller beyond the server's limit")?;
     ensure!(refusal.text.contains("max_user_connections"), "a caller was told \"{}\"", refusal.text);
     Ok(())
 }
 
 fn a_return_serves_a_waiter_while_the_servers_limit_is_reached(subject: Subject, server: &Server) -> Check {
-    let pool = limited(subject, server, EVENTUALLY)?;
-    let mut loans = get_all(&pool, 2, "up to the server's limit")?;
-    let mut waiter = Caller::start(&pool)?;
+    let limited = Limited::open(subject, server, EVENTUALLY)?;
+    let mut loans = get_all(&limited.pool, 2, "up to the server's limit")?;
+    let mut waiter = Caller::start(&limited.pool)?;
     thread::sleep(SHORT);
     give_back(loans.remove(0), "one of two")?;
     let mut served = waiter.served("a caller with seconds left, when a connection came back")?;
