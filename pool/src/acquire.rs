@@ -82,7 +82,7 @@ where
         } else if let Some(held) = core.look(self.caller) {
             return self.served(held);
         }
-        core.demand();
+        core.demand_in_line();
         // Looked at when we stand in line: whoever turns the waiters away later answers us, too.
         if let Some(failure) = core.refusal() {
             let error = core.failed(failure, self.since);
@@ -266,11 +266,10 @@ where
                 let start = Start::now();
                 let core = self.core.borrow();
                 let caller = self.caller.waiting(core);
-                if let Some(held) = core.look_as_newcomer(caller) {
-                    core.clocks.book(Phase::Wait, start);
-                    return Poll::Ready(Ok(held));
-                }
                 if self.timeout.is_zero() {
+                    if let Some(held) = core.look_as_newcomer(caller) {
+                        return Poll::Ready(Ok(held));
+                    }
                     return Poll::Ready(Err(core.timed_out(Duration::ZERO)));
                 }
                 let (place, poll) = InLine::enter(self.core.clone(), alarm(), self.timeout, start, caller);

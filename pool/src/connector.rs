@@ -54,6 +54,19 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         }
     }
 
+    /// The same for somebody who has just entered the line. In a pool that cannot grow, which is the usual one to wait at,
+    /// that costs no lock.
+    ///
+    /// Whoever makes room says so and then asks the line, under its lock, how many wait; whoever waits is in the line, by
+    /// the same lock, before it asks for room. So one of them sees the other. Model-checked:
+    /// `a_vacant_slot_is_not_forgotten`.
+    #[inline]
+    pub(crate) fn demand_in_line(&self) {
+        if self.has_room.load(Ordering::Relaxed) {
+            self.demand();
+        }
+    }
+
     pub(crate) fn next_to_connect(&self) -> Option<Held> {
         let mut supply = self.supply.lock();
         // While connecting fails, one attempt at a time finds out whether it still does.

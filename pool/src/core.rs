@@ -24,7 +24,7 @@ use crate::reserve::Reserve;
 use crate::slot::{Held, NEVER, Phase, SlotTable};
 use crate::spin::Spin;
 use crate::supply::Supply;
-use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::sync::{Condvar, Mutex, now};
 use crate::timing::{self, Clocks, Start};
 use crate::upkeep::Plan;
@@ -112,6 +112,8 @@ pub(crate) struct Core<M: Manager, I> {
     pub(crate) config: Config,
     pub(crate) started: Instant,
     pub(crate) supply: Mutex<Supply<M::Error>>,
+    /// The supply's word on whether the pool may grow.
+    pub(crate) has_room: Arc<AtomicBool>,
     /// A connection was opened, failed to open, or a slot became vacant. With `supply`'s lock.
     pub(crate) supply_changed: Condvar,
     pub(crate) closers: Closers,
@@ -130,6 +132,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         Arc::new_cyclic(|me| {
             let (slots, rights) = SlotTable::new(config.capacity());
             let started = now();
+            let supply = Supply::new(rights, config.max_size);
             Self {
                 manager,
                 slots,
@@ -146,7 +149,8 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
                 reserve: Reserve::new(),
                 spin: Spin::new(),
                 started,
-                supply: Mutex::new(Supply::new(rights, config.max_size)),
+                has_room: supply.has_room(),
+                supply: Mutex::new(supply),
                 supply_changed: Condvar::default(),
                 closers: Closers::default(),
                 workers: Arc::new(Workers::new(&config.name, config.max_connecting)),

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use crate::error::ConnectError;
 use crate::slot::Held;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// See the module.
 pub(crate) struct Supply<E: Error + 'static> {
@@ -25,6 +26,8 @@ pub(crate) struct Supply<E: Error + 'static> {
     pub(crate) connecting: usize,
     pub(crate) course: Course<E>,
     closed: bool,
+    /// Whether the pool may grow, for those who do not want to take the lock. Written under it.
+    has_room: Arc<AtomicBool>,
 }
 
 /// How connecting goes.
@@ -67,6 +70,18 @@ impl<E: Error + 'static> Supply<E> {
             connecting: 0,
             course: Course::default(),
             closed: false,
+            has_room: Arc::new(AtomicBool::new(true)),
+        }
+    }
+
+    pub(crate) fn has_room(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.has_room)
+    }
+
+    fn note_room(&self) {
+        let has_room = !self.closed && self.size() < self.max_size;
+        if self.has_room.load(Ordering::Relaxed) != has_room {
+            self.has_room.store(has_room, Ordering::Relaxed);
         }
     }
 
@@ -77,6 +92,7 @@ impl<E: Error + 'static> Supply<E> {
 
     pub(crate) fn close(&mut self) {
         self.closed = true;
+        self.note_room();
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -104,7 +120,9 @@ impl<E: Error + 'static> Supply<E> {
 
     /// A vacant slot, if the pool may grow and is open.
     pub(crate) fn take_vacant(&mut self) -> Option<Held> {
-        if self.closed || self.size() >= self.max_size { None } else { self.vacant.pop() }
+        let taken = if self.closed || self.size() >= self.max_size { None } else { self.vacant.pop() };
+        self.note_room();
+        taken
     }
 
     /// Every vacant slot. For models.
@@ -123,12 +141,14 @@ impl<E: Error + 'static> Supply<E> {
     pub(crate) fn end_leaving(&mut self, held: Held) {
         self.leaving -= 1;
         self.vacant.push(held);
+        self.note_room();
     }
 
     /// A slot taken in that epoch comes back without having had a connection.
     pub(crate) fn put_back(&mut self, held: Held, epoch: u32) {
         self.old -= usize::from(epoch != self.epoch);
         self.vacant.push(held);
+        self.note_room();
     }
 
     /// A slot taken in that epoch is as good as taken now.
@@ -144,6 +164,7 @@ impl<E: Error + 'static> Supply<E> {
 
     pub(crate) fn resize(&mut self, max_size: usize) {
         self.max_size = max_size;
+        self.note_room();
     }
 
     pub(crate) fn max_size(&self) -> usize {
