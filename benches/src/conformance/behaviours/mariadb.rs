@@ -148,9 +148,9 @@ fn the_pool_recovers_from_a_link_that_is_cut(subject: Subject, server: &Server) 
 }
 
 fn the_pool_recovers_from_a_half_open_link(subject: Subject, server: &Server) -> Check {
-    const READ_TIMEOUT: Duration = Duration::from_millis(400);
+    const READ_TIMEOUT: Duration = Duration::from_millis(600);
     let proxy = Proxy::start(server.address())?;
-    let options = Options { acquire_timeout: Duration::from_secs(1), ..options(subject, 2) };
+    let options = Options { acquire_timeout: Duration::from_millis(1500), ..options(subject, 2) };
     let pool = server.pool(subject, Some(proxy.port), &options, |opts| opts.read_timeout(Some(READ_TIMEOUT)))?;
     numbers(&pool, 2)?;
     proxy.swallow();
@@ -199,15 +199,15 @@ fn connections_past_wait_timeout_are_replaced_without_an_error(subject: Subject,
 }
 
 fn the_next_holder_does_not_read_an_answer_that_came_late(subject: Subject, server: &Server) -> Check {
-    const READ_TIMEOUT: Duration = Duration::from_millis(150);
+    const READ_TIMEOUT: Duration = Duration::from_millis(500);
     for answer_comes in ["later than the next holder", "before the next holder"] {
         let pool = server.pool(subject, None, &options(subject, 1), |opts| opts.read_timeout(Some(READ_TIMEOUT)))?;
         let mut loan = get(&pool, "the first holder")?;
-        let timed_out = loan.connection().first("SELECT 'of the first holder' FROM (SELECT SLEEP(0.5)) AS pause");
+        let timed_out = loan.connection().first("SELECT 'of the first holder' FROM (SELECT SLEEP(1)) AS pause");
         ensure!(timed_out.is_err(), "the read did not time out");
         give_back(loan, "after a read timeout")?;
         if answer_comes == "before the next holder" {
-            thread::sleep(Duration::from_millis(700));
+            thread::sleep(Duration::from_millis(1300));
         }
         let mut last = String::new();
         within(EVENTUALLY, "a holder after a read timeout gets his answer", || {
