@@ -10,6 +10,7 @@
 pub mod backend;
 pub mod chart;
 pub mod collect;
+pub mod conformance;
 pub mod contender;
 pub mod contenders;
 pub mod drive;
