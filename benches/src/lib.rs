@@ -17,6 +17,7 @@ pub mod measure;
 pub mod profile;
 pub mod record;
 pub mod report;
+pub mod scenario;
 pub mod stamp;
 pub mod suite;
 pub mod tasks;
