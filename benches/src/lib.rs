@@ -13,6 +13,8 @@ pub mod collect;
 pub mod contender;
 pub mod contenders;
 pub mod drive;
+pub mod fairness;
+pub mod footprint;
 pub mod measure;
 pub mod profile;
 pub mod record;

@@ -57,15 +57,15 @@ fn block(suite: &mut Suite, mut cells: Vec<Cell>, scenario: Scenario, kind: Kind
     cells.retain(|cell| suite.wants(cell));
     let profile = suite.profile();
     let rounds = match scenario {
-        Scenario::Spike => profile.pick(1, 1, 3, 5),
+        Scenario::Spike => profile.pick(1, 1, 2, 5),
         // Once is long enough.
         Scenario::Outage | Scenario::Saturation => 1,
-        Scenario::Churn | Scenario::Cancel => profile.pick(1, 1, 2, 5),
+        Scenario::Churn | Scenario::Cancel => profile.pick(1, 1, 1, 5),
     };
     let times = Lengths::of(suite);
     let findings = in_rounds(&cells, rounds, |cell| {
         let entrant = cell.entrant().ok_or_else(|| Failure::new("a cell without a contender"))?;
-        run(scenario, kind, entrant, times).map_err(|failure| failure.during(cell.name()))
+        run(scenario, kind, entrant, times)
     })?;
     for (cell, findings) in cells.iter().zip(&findings) {
         let Some(middle) = middle(findings) else { continue };
@@ -92,6 +92,7 @@ fn middle(findings: &[Finding]) -> Option<&Finding> {
 /// How long the parts are.
 #[derive(Debug, Clone, Copy)]
 struct Lengths {
+    watched: Duration,
     outage: Times,
     churn: Duration,
     saturation: Duration,
@@ -105,15 +106,16 @@ impl Lengths {
         let profile = suite.profile();
         let ms = |smoke, quick, default, full| Duration::from_millis(profile.pick(smoke, quick, default, full));
         Self {
+            watched: ms(200, 400, 1_200, 1_200),
             outage: Times {
-                before: ms(150, 300, 1_000, 3_000),
-                gone: ms(150, 700, 10_000, 10_000),
-                after: ms(50, 200, 1_000, 3_000),
+                before: ms(150, 200, 600, 3_000),
+                gone: ms(100, 500, 10_000, 10_000),
+                after: ms(20, 100, 600, 3_000),
             },
-            churn: ms(300, 500, 1_000, 5_000),
-            saturation: ms(100, 500, 4_000, 60_000),
+            churn: ms(250, 300, 1_500, 5_000),
+            saturation: ms(60, 300, 3_000, 60_000),
             step: ms(20, 50, 200, 1_000),
-            cancel: ms(30, 200, 500, 3_000),
+            cancel: ms(20, 100, 500, 3_000),
             smoke: profile.name() == "smoke",
         }
     }
@@ -171,7 +173,7 @@ impl VisitDoor for Run<'_> {
     fn visit<P: AsyncPool<RemoteConnection>>(self, door: &Door, pool: Arc<P>) -> Result<Finding, Failure> {
         let Self { scenario, remote, clients, size, times } = self;
         match scenario {
-            Scenario::Spike => Spike { remote, clients }.visit(door, pool),
+            Scenario::Spike => Spike { remote, clients, watched: times.watched }.visit(door, pool),
             Scenario::Outage => Outage { remote, clients, times: times.outage }.visit(door, pool),
             Scenario::Churn => Churn { remote, clients, time: times.churn }.visit(door, pool),
             Scenario::Saturation => {

@@ -155,7 +155,11 @@ impl<T> Clients<T> {
 }
 
 /// The output of a future in which nothing waits.
-fn at_once<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+///
+/// # Errors
+///
+/// Its own, and when something in it awaits after all.
+pub fn at_once<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
         Poll::Pending => Err(Failure::new("a client on a thread awaited something that did not block")),
@@ -164,7 +168,7 @@ fn at_once<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Fai
 
 /// A pool whose acquires block the thread.
 #[derive(Debug)]
-struct Blocking<P>(P);
+pub struct Blocking<P>(pub P);
 
 impl<R: ?Sized, M: Reach<Connection: AsRaw<R>>, I: IdleSet> AsyncPool<R> for Blocking<Pool<Gauged<M>, I>> {
     type Guard<'a> = Lent<::pool::Guard<'a, Gauged<M>, I>>;

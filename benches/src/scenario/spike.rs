@@ -34,8 +34,7 @@ pub const OPENED: Metric = Metric { name: "opened", unit: "connections" };
 /// Connections open, over time.
 pub const OPEN: Metric = Metric { name: "open", unit: "connections" };
 
-/// How long the pool is watched at least, and in which steps.
-const WATCHED: Duration = Duration::from_millis(1_200);
+/// How the course is cut.
 const STEP: Duration = Duration::from_millis(10);
 /// How long no connect may be under way until the pool is taken to have done. Pools that connect by a few threads begin
 /// the next one at once.
@@ -50,6 +49,8 @@ pub struct Spike<'a> {
     pub remote: &'a Remote,
     /// How many come.
     pub clients: usize,
+    /// How long the pool is watched at least.
+    pub watched: Duration,
 }
 
 impl VisitDoor for Spike<'_> {
@@ -69,7 +70,7 @@ impl VisitDoor for Spike<'_> {
             return Err(Failure::new(format!("{} queries were answered, not {}", self.remote.uses(), self.clients)));
         }
         let incidents = self.remote.incidents();
-        let steps = Steps::between(began, began + WATCHED, STEP);
+        let steps = Steps::between(began, began + self.watched, STEP);
         #[expect(clippy::cast_precision_loss)]
         let opened = |until| self.remote.count(Incident::Opened, until) as f64;
         let mut metrics = vec![
@@ -93,7 +94,7 @@ impl Spike<'_> {
             let ended = self.remote.count(Incident::Opened, now) + self.remote.count(Incident::Refused, now);
             if self.remote.count(Incident::Attempt, now) > ended {
                 quiet_since = None;
-            } else if now - *quiet_since.get_or_insert(now) >= QUIET && now >= began + WATCHED {
+            } else if now - *quiet_since.get_or_insert(now) >= QUIET && now >= began + self.watched {
                 return Ok(());
             }
             if now > deadline {
