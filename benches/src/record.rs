@@ -299,7 +299,8 @@ impl Record {
     /// Whether `other` is a newer measurement of the same thing.
     #[must_use]
     pub fn is_same_question(&self, other: &Self) -> bool {
-        self.metric == other.metric && self.cell() == other.cell()
+        let is_course = |record: &Self| record.step_ms > 0;
+        self.metric == other.metric && is_course(self) == is_course(other) && self.cell() == other.cell()
     }
 }
 

@@ -54,10 +54,8 @@ fn main() -> ExitCode {
                 }
                 let ask = Ask { question, runtime: &runtime, size: question.size(), waiters };
                 let found = enter(*entrant, &runtime, question, ask).map_err(|failure| failure.during(cell.name()))?;
-                let metrics: Vec<(Metric, Spread)> = found
-                    .into_iter()
-                    .filter_map(|(metric, value)| Some((metric, Spread::of(&[value])?)))
-                    .collect();
+                let metrics: Vec<(Metric, Spread)> =
+                    found.into_iter().filter_map(|(metric, value)| Some((metric, Spread::of(&[value])?))).collect();
                 suite.finish(cell, &metrics, waiters as u64)?;
             }
         }
@@ -68,7 +66,8 @@ fn main() -> ExitCode {
 /// Bytes that are allocated now.
 fn live() -> i64 {
     let stats = ALLOCATOR.stats();
-    i64::try_from(stats.bytes_allocated).unwrap_or(i64::MAX) - i64::try_from(stats.bytes_deallocated).unwrap_or(i64::MAX)
+    i64::try_from(stats.bytes_allocated).unwrap_or(i64::MAX)
+        - i64::try_from(stats.bytes_deallocated).unwrap_or(i64::MAX)
 }
 
 /// The same when nobody allocates any more.
@@ -102,12 +101,7 @@ struct Ask<'a> {
 }
 
 /// Builds the pool of a row when `ask` says so.
-fn enter(
-    entrant: Entrant,
-    runtime: &Runtime,
-    question: Question,
-    ask: Ask<'_>,
-) -> Result<Vec<(Metric, f64)>, Failure> {
+fn enter(entrant: Entrant, runtime: &Runtime, question: Question, ask: Ask<'_>) -> Result<Vec<(Metric, f64)>, Failure> {
     let (stub, gauge) = (Stub::new(), Gauge::new());
     let options = &Options::filled(ask.size);
     let manager = stub.manager(&gauge);

@@ -1,7 +1,7 @@
 //! bb8, with its checkout test on as it comes; the test is the peek that our pools make. LIFO; it comes FIFO.
 
-use bb8::{ManageConnection, Pool, QueueStrategy};
 use ::pool::Manager as _;
+use bb8::{ManageConnection, Pool, QueueStrategy};
 
 use super::parked::{Hosted, Parked};
 use crate::backend::{Counted, Failure, Gauged, Reach};

@@ -2,8 +2,8 @@
 //!
 //! Its guard gives the connection back on a task of the runtime, so every cycle takes part of another thread's time.
 
-use mobc::{Pool, async_trait};
 use ::pool::Manager as _;
+use mobc::{Pool, async_trait};
 
 use super::parked::{Hosted, Parked};
 use crate::backend::{Counted, Failure, Gauged, Reach};

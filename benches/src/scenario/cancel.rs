@@ -114,7 +114,11 @@ impl Cancel<'_> {
             door.start(stayers + quitters, move |number| {
                 let (door, pool) = (own.clone(), Arc::clone(&pool));
                 async move {
-                    if number < stayers { stay(&*pool, &door, time).await } else { quit(&*pool, &door, number, time).await }
+                    if number < stayers {
+                        stay(&*pool, &door, time).await
+                    } else {
+                        quit(&*pool, &door, number, time).await
+                    }
                 }
             })
         };

@@ -268,9 +268,8 @@ mod tests {
         for door in [Door::Threads, Door::Tasks(runtime.handle().clone())] {
             let results = door.start(8, |number| async move { Ok(number) }).join().unwrap();
             assert_eq!(results, [0, 1, 2, 3, 4, 5, 6, 7]);
-            let failed = door.start(2, |number| async move {
-                if number == 1 { Err(Failure::new("one failed")) } else { Ok(()) }
-            });
+            let failed = door
+                .start(2, |number| async move { if number == 1 { Err(Failure::new("one failed")) } else { Ok(()) } });
             assert!(failed.join().unwrap_err().says("one failed"));
         }
     }

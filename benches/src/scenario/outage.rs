@@ -50,6 +50,10 @@ pub const UNTOLD: Metric = Metric { name: "errors_without_cause", unit: "operati
 pub const FAILED_QUERIES: Metric = Metric { name: "failed_queries", unit: "operations" };
 /// How long the acquires took that failed, in the median.
 pub const FAILURE_P50: Metric = Metric { name: "failing_acquire_p50", unit: "ns" };
+/// When the database went, from the start of the course.
+pub const WENT_MS: Metric = Metric { name: "went", unit: "ms" };
+/// When it came back.
+pub const RETURNED_MS: Metric = Metric { name: "returned", unit: "ms" };
 /// Operations that succeeded, over time.
 pub const SUCCESSES: Metric = Metric { name: "successes", unit: "operations" };
 /// Operations that failed, over time.
@@ -169,6 +173,10 @@ impl Log {
             (FAILED_QUERIES, lost),
             (ATTEMPTS_PER_S, while_gone as f64 / (*returned - *went).as_secs_f64()),
         ];
+        metrics.extend(
+            [(WENT_MS, *went), (RETURNED_MS, *returned)]
+                .map(|(metric, at)| (metric, (at - *began).as_secs_f64() * 1e3)),
+        );
         metrics.extend(failing.percentile(50.0).map(|wait| (FAILURE_P50, wait)));
         let first = moments(|outcome| outcome == Outcome::Served).filter(|at| at >= returned).min();
         metrics.extend(first.map(|first| (RECOVERY_MS, (first - *returned).as_secs_f64() * 1e3)));
