@@ -72,7 +72,7 @@ fn spike(records: &[Record]) -> Result<Option<String>, Failure> {
     let sections = sections(
         &data,
         Scenario::Spike,
-        |step_ms| vec![Column { heading: "connections open".to_owned(), step_ms, unit: count }],
+        |step_ms| vec![Column { heading: "connections open".to_owned(), step_ms, unit: count, at_least: 50.0 }],
         |cell| {
             let Course { step_ms, values } = cell.course(OPEN)?;
             let notes = vec![
@@ -99,7 +99,7 @@ fn outage(records: &[Record]) -> Result<Option<String>, Failure> {
         Scenario::Outage,
         |step_ms| {
             let heading = format!("per {step_ms} ms: successes up, failures down");
-            vec![Column { heading, step_ms, unit: count }]
+            vec![Column { heading, step_ms, unit: count, at_least: 0.0 }]
         },
         |cell| {
             let (up, down) = (cell.course(SUCCESSES)?, cell.course(FAILURES)?);
@@ -139,7 +139,7 @@ fn saturation(records: &[Record]) -> Result<Option<String>, Failure> {
         &data,
         Scenario::Saturation,
         |step_ms| {
-            let column = |heading: &str, unit| Column { heading: heading.to_owned(), step_ms, unit };
+            let column = |heading: &str, unit| Column { heading: heading.to_owned(), step_ms, unit, at_least: 0.0 };
             vec![column("operations/s", count as fn(f64) -> String), column("p50, p99, max", time)]
         },
         |cell| {

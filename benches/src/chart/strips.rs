@@ -59,6 +59,8 @@ pub struct Column {
     pub step_ms: u64,
     /// How a value is written.
     pub unit: fn(f64) -> String,
+    /// What the height of areas stands for at least.
+    pub at_least: f64,
 }
 
 /// Strips under one heading.
@@ -142,7 +144,7 @@ impl Section {
             let label = if tick == 0.0 { "0".to_owned() } else { crate::units::time(tick * 1e9) };
             canvas.text(x, bottom + 12, SMALL, Anchor::Middle, GREY, &label)?;
         }
-        let Some(heights) = Heights::of(tracks.iter().copied().flatten()) else { return Ok(()) };
+        let Some(heights) = Heights::of(tracks.iter().copied().flatten(), column.at_least) else { return Ok(()) };
         let heading = format!("{}; {}", column.heading, heights.words(column.unit));
         canvas.text(left, top - 12, SMALL, Anchor::Start, GREY, &heading)?;
         for (row, (track, strip)) in (0..).zip(tracks.iter().zip(&self.strips)) {
@@ -186,9 +188,9 @@ enum Heights {
 }
 
 impl Heights {
-    fn of<'a>(tracks: impl Iterator<Item = &'a Track> + Clone) -> Option<Self> {
+    fn of<'a>(tracks: impl Iterator<Item = &'a Track>, at_least: f64) -> Option<Self> {
         let most = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);
-        let (mut up, mut down) = (0.0, 0.0);
+        let (mut up, mut down) = (at_least, 0.0);
         let mut lines = Vec::new();
         for track in tracks {
             match track {
@@ -296,8 +298,8 @@ mod tests {
     fn all_strips_of_a_column_have_the_same_height() {
         let tracks =
             [Track::Areas { up: vec![3.0, 8.0], down: vec![] }, Track::Areas { up: vec![1.0], down: vec![2.0] }];
-        let Some(Heights::Linear { up, down }) = Heights::of(tracks.iter()) else { panic!("linear") };
+        let Some(Heights::Linear { up, down }) = Heights::of(tracks.iter(), 1.0) else { panic!("linear") };
         assert_eq!((up, down), (8.0, 2.0));
-        assert!(Heights::of([Track::Areas { up: vec![0.0], down: vec![] }].iter()).is_none());
+        assert!(Heights::of([Track::Areas { up: vec![0.0], down: vec![] }].iter(), 0.0).is_none());
     }
 }
