@@ -70,7 +70,8 @@
 //!
 //! As small as keeps the database busy: a connection that waits for a processor or a disk in the database gains nothing
 //! from company. Begin with twice the database's processors, measure, and prefer a short wait in the pool, where it is
-//! fair and visible, to a long one in the database. The defaults (10 connections, 30 s) suit a small service.
+//! fair and visible, to a long one in the database. The defaults (10 connections, 30 s) suit a small service. More in
+//! [`guide::sizing`].
 //!
 //! # When all connections are out
 //!
@@ -119,39 +120,61 @@
 //! The core's `unsafe` is in one file, `slot.rs`: a slot's right is a value that is moved, and whoever has it has the
 //! connection. The hand-over of slots and the line's handshake are model-checked with loom, the
 //! whole pool with shuttle's random schedules, and a stress test of millions of operations runs clean under
-//! ThreadSanitizer.
+//! ThreadSanitizer. Which atomic needs which partner, and why, is in [`guide::memory_ordering`]; what may change from
+//! version to version in [`guide::stability`].
 #![warn(missing_docs)]
 
 mod acquire;
+mod attend;
+mod breaker;
+mod closing;
 mod config;
 mod connector;
 mod core;
 mod error;
+mod events;
+mod extras;
+mod gaps;
 mod guard;
+pub mod guide;
+mod histogram;
+mod hooks;
 pub mod idle;
+mod loans;
 mod manager;
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 pub mod managers;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 #[cfg(all(test, any(loom, shuttle)))]
 mod models;
+mod pause;
 mod pool;
 mod reserve;
+mod retire;
 #[cfg(feature = "settings")]
 pub mod settings;
 mod slot;
 mod spin;
 mod state;
+mod supply;
 mod sync;
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests;
 mod timing;
 mod upkeep;
 mod waiters;
 mod workers;
 
 pub use acquire::{Acquire, AcquireOwned};
+pub use closing::Close;
 pub use config::{Builder, Fairness, MAX_DURATION, MAX_SIZE_LIMIT};
-pub use error::{AcquireError, BuildError, CloseError, ConfigError, ConnectError};
+pub use error::{AcquireError, AddError, BuildError, Call, CallError, CloseError, ConfigError, ConnectError};
+pub use events::{CloseReason, Event};
 pub use guard::{Guard, OwnedGuard};
+pub use histogram::{Histogram, Histograms};
 pub use idle::IdleSet;
+pub use loans::Loan;
 pub use manager::Manager;
 pub use pool::Pool;
 pub use state::{Counters, State};

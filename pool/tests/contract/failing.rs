@@ -163,7 +163,7 @@ fn the_error_says_exhausted_with_counts<I: IdleSet>() {
     let (pool, _database) = pool_of::<I>(2);
     let _guards = (pool.get().unwrap(), pool.get().unwrap());
     for error in times_out(&pool) {
-        let AcquireError::Exhausted { waited, state } = &error else { panic!("{error}") };
+        let AcquireError::Exhausted { waited, state, .. } = &error else { panic!("{error}") };
         assert!(*waited >= SHORT && state.lent == 2 && state.max_size == 2, "{error}");
         let text = error.to_string();
         assert!(text.contains("no connection became free") && text.contains("2 lent"), "{text}");
