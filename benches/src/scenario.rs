@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn percentiles_are_waits_that_happened() {
-        let waits = Waits::of((1..=1_000).rev().map(|nanos| Duration::from_nanos(nanos)));
+        let waits = Waits::of((1..=1_000).rev().map(Duration::from_nanos));
         let percentile = |percent| waits.percentile(percent).unwrap();
         assert_eq!((percentile(50.0), percentile(99.0), percentile(99.9)), (500.0, 990.0, 999.0));
         assert_eq!((percentile(0.0), percentile(100.0)), (1.0, 1_000.0));

@@ -108,7 +108,6 @@ impl Cancel<'_> {
         quitters: usize,
     ) -> Result<Part, Failure> {
         let (stayers, time) = (self.clients, self.time);
-        let began = Instant::now();
         let tasks = {
             let (own, pool) = (door.clone(), Arc::clone(pool));
             door.start(stayers + quitters, move |number| {
@@ -122,7 +121,7 @@ impl Cancel<'_> {
                 }
             })
         };
-        let seen = tasks.join()?;
+        let (began, seen) = tasks.join()?;
         let seconds = began.elapsed().as_secs_f64();
         let mut part = Part { ops: 0, cancelled: 0, given_back: 0, seconds, waits: Waits::default() };
         let mut waits = Vec::new();

@@ -55,12 +55,11 @@ impl VisitDoor for Churn<'_> {
 
     fn visit<P: AsyncPool<RemoteConnection>>(self, door: &Door, pool: Arc<P>) -> Result<Finding, Failure> {
         let Self { remote, clients, time } = self;
-        let began = Instant::now();
         let clients = {
             let (own, pool) = (door.clone(), Arc::clone(&pool));
             door.start(clients, move |_| client(Arc::clone(&pool), own.clone(), time))
         };
-        let seen = clients.join()?;
+        let (began, seen) = clients.join()?;
         let elapsed = began.elapsed().as_secs_f64();
         let opened = remote.incidents().iter().filter(|(at, kind)| *kind == Incident::Opened && *at >= began).count();
         let served: u64 = seen.iter().map(|seen| seen.served.len() as u64).sum();

@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::pool::{IdleSet, Pool};
 use r2d2::ManageConnection;
@@ -68,9 +68,9 @@ pub enum Door {
 #[derive(Debug)]
 pub enum Clients<T> {
     /// Threads.
-    Threads(Vec<thread::JoinHandle<Result<T, Failure>>>),
+    Threads(Vec<thread::JoinHandle<Result<(Instant, T), Failure>>>),
     /// Tasks.
-    Tasks(Handle, Vec<tokio::task::JoinHandle<Result<T, Failure>>>),
+    Tasks(Handle, Vec<tokio::task::JoinHandle<Result<(Instant, T), Failure>>>),
 }
 
 impl Door {
@@ -110,7 +110,8 @@ impl Door {
                     thread::spawn(move || {
                         sleep_exactly();
                         gate.wait();
-                        at_once(client(number))
+                        let began = Instant::now();
+                        at_once(client(number)).map(|result| (began, result))
                     })
                 };
                 Clients::Threads((0..count).map(start).collect())
@@ -121,7 +122,8 @@ impl Door {
                     let (gate, client) = (Arc::clone(&gate), Arc::clone(&client));
                     runtime.spawn(async move {
                         gate.wait().await;
-                        client(number).await
+                        let began = Instant::now();
+                        client(number).await.map(|result| (began, result))
                     })
                 };
                 Clients::Tasks(runtime.clone(), (0..count).map(start).collect())
@@ -131,26 +133,29 @@ impl Door {
 }
 
 impl<T> Clients<T> {
-    /// Waits until all are done.
+    /// Waits until all are done: when the first of them began, and what each brought.
     ///
     /// # Errors
     ///
     /// The first failure of any of them.
-    pub fn join(self) -> Result<Vec<T>, Failure> {
+    pub fn join(self) -> Result<(Instant, Vec<T>), Failure> {
         let panicked = || Failure::new("a client panicked; its message is above");
-        match self {
+        let outcomes: Vec<Result<(Instant, T), Failure>> = match self {
             Self::Threads(threads) => {
-                let outcomes: Vec<_> = threads.into_iter().map(thread::JoinHandle::join).collect();
-                outcomes.into_iter().map(|outcome| outcome.map_err(|_| panicked())?).collect()
+                threads.into_iter().map(|thread| thread.join().map_err(|_| panicked())?).collect()
             }
             Self::Tasks(runtime, tasks) => runtime.block_on(async {
-                let mut results = Vec::with_capacity(tasks.len());
+                let mut outcomes = Vec::with_capacity(tasks.len());
                 for task in tasks {
-                    results.push(task.await.map_err(|_| panicked())??);
+                    outcomes.push(task.await.map_err(|_| panicked()).and_then(|outcome| outcome));
                 }
-                Ok(results)
+                outcomes
             }),
-        }
+        };
+        let (starts, results): (Vec<Instant>, Vec<T>) =
+            outcomes.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+        let began = starts.into_iter().min().ok_or_else(|| Failure::new("there were no clients"))?;
+        Ok((began, results))
     }
 }
 
@@ -266,7 +271,9 @@ mod tests {
     fn clients_start_together_and_their_results_are_in_order() {
         let runtime = Runtime::new().unwrap();
         for door in [Door::Threads, Door::Tasks(runtime.handle().clone())] {
-            let results = door.start(8, |number| async move { Ok(number) }).join().unwrap();
+            let before = Instant::now();
+            let (began, results) = door.start(8, |number| async move { Ok(number) }).join().unwrap();
+            assert!(began >= before);
             assert_eq!(results, [0, 1, 2, 3, 4, 5, 6, 7]);
             let failed = door
                 .start(2, |number| async move { if number == 1 { Err(Failure::new("one failed")) } else { Ok(()) } });

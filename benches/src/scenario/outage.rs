@@ -104,11 +104,15 @@ impl VisitDoor for Outage<'_> {
     fn visit<P: AsyncPool<RemoteConnection>>(self, door: &Door, pool: Arc<P>) -> Result<Finding, Failure> {
         let Self { remote, clients, times } = self;
         let is_over = Arc::new(AtomicBool::new(false));
-        let began = Instant::now();
         let clients = {
             let (own, pool, is_over) = (door.clone(), Arc::clone(&pool), Arc::clone(&is_over));
             door.start(clients, move |_| client(Arc::clone(&pool), own.clone(), Arc::clone(&is_over)))
         };
+        // However long it takes them to begin.
+        let started = Instant::now();
+        while remote.uses() == 0 && started.elapsed() < MOST_RECOVERY {
+            thread::sleep(Duration::from_millis(1));
+        }
         thread::sleep(times.before);
         remote.set_gone(true);
         let went = Instant::now();
@@ -121,7 +125,8 @@ impl VisitDoor for Outage<'_> {
         }
         thread::sleep(times.after);
         is_over.store(true, SeqCst);
-        let events: Vec<Event> = clients.join()?.into_iter().flatten().collect();
+        let (began, events) = clients.join()?;
+        let events: Vec<Event> = events.into_iter().flatten().collect();
         let served = events.iter().filter(|event| event.outcome == Outcome::Served).count() as u64;
         if served != remote.uses() {
             let problem = format!("{served} operations succeeded, but {} queries were answered", remote.uses());

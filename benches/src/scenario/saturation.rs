@@ -43,12 +43,11 @@ impl VisitDoor for Saturation<'_> {
 
     fn visit<P: AsyncPool<RemoteConnection>>(self, door: &Door, pool: Arc<P>) -> Result<Finding, Failure> {
         let Self { remote, clients, time, step } = self;
-        let began = Instant::now();
         let clients = {
             let (own, pool) = (door.clone(), Arc::clone(&pool));
             door.start(clients, move |_| client(Arc::clone(&pool), own.clone(), time))
         };
-        let per_client = clients.join()?;
+        let (began, per_client) = clients.join()?;
         let elapsed = began.elapsed();
         let ops: u64 = per_client.iter().map(|served| served.len() as u64).sum();
         if ops != remote.uses() {

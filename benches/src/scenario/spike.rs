@@ -62,8 +62,7 @@ impl VisitDoor for Spike<'_> {
             let own = door.clone();
             door.start(self.clients, move |_| once(Arc::clone(&pool), own.clone()))
         };
-        let spans = clients.join()?;
-        let began = spans.iter().map(|span| span.asked).min().ok_or_else(|| Failure::new("a spike of nobody"))?;
+        let (began, spans) = clients.join()?;
         let ended = spans.iter().map(|span| span.ended).max().unwrap_or(began);
         self.wait_until_quiet(began)?;
         if self.remote.uses() != self.clients as u64 {
