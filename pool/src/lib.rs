@@ -121,6 +121,30 @@
 //! ([`TimedOut`](AcquireError::TimedOut)), or the pool [`Closed`](AcquireError::Closed), with the pool's counts. An error
 //! that cannot mend itself, a wrong password say, is told at once.
 //!
+//! When an acquire fails because all connections are out, the error names the oldest loan, and with
+//! [`record_loans`](Builder::record_loans) the line of code that borrowed it. When it fails because connections were no
+//! good, the error names the call that said so ([`CallError`]): validate, reset or a hook.
+//!
+//! # Hooks
+//!
+//! [`on_connect`](Builder::on_connect) sets up a new connection, [`on_acquire`](Builder::on_acquire) sees it before each
+//! loan, [`on_checkin`](Builder::on_checkin) after it, [`on_release`](Builder::on_release) before it is closed. The first
+//! three may refuse the connection, which is then closed and replaced.
+//!
+//! # What can be seen
+//!
+//! | | what | costs a loan |
+//! |---|---|---|
+//! | [`Pool::state`], [`Pool::counters`] | counts, now and since the start | nothing |
+//! | [`Pool::loans`], [`leak_after`](Builder::leak_after) | what is out, for how long; a warning about what is out too long | nothing |
+//! | [`slow_acquire`](Builder::slow_acquire) | a warning about long waits | two clocks, if it waits |
+//! | [`record_loans`](Builder::record_loans) | where each loan was borrowed | two clocks, two locks of its own |
+//! | [`histograms`](Builder::histograms) | [times](Histograms) of waiting, holding, connecting | two clocks, four additions |
+//! | [`observe`](Builder::observe) | every [`Event`], in order | two clocks and the observer |
+//!
+//! Warnings and connects are `tracing` events and spans, with the pool's name in the field
+//! `db.client.connection.pool.name`. The feature `metrics` shows all counts and times to Prometheus.
+//!
 //! # Threads
 //!
 //! A pool has one thread for its upkeep, which wakes once a second (more often if an option is shorter than ten seconds),
@@ -134,8 +158,10 @@
 //!
 //! # Features
 //!
-//! `mysql`, `sqlite`: managers. `settings`: options from a TOML file or the environment. `lockfree`: one more kind, for
-//! the comparison only. `timing`: sums of the time spent in each phase, for the lab.
+//! `mysql`, `sqlite`: managers. `tokio`: managers whose calls are async, `managers::asynchronous`. `r2d2`: managers
+//! written for r2d2, `managers::r2d2`, and r2d2's own names over this pool, `r2d2_compat`. `settings`: options from a
+//! TOML file or the environment. `metrics`: a collector for `prometheus-client`. `lockfree`: one more kind, for the
+//! comparison only. `timing`: sums of the time spent in each phase, for the lab.
 //!
 //! # Correctness
 //!
@@ -148,6 +174,8 @@
 
 mod acquire;
 mod attend;
+#[cfg(any(feature = "r2d2", feature = "tokio"))]
+mod block_on;
 mod breaker;
 mod closing;
 mod config;
@@ -164,7 +192,7 @@ mod hooks;
 pub mod idle;
 mod loans;
 mod manager;
-#[cfg(any(feature = "mysql", feature = "sqlite"))]
+#[cfg(any(feature = "mysql", feature = "r2d2", feature = "sqlite", feature = "tokio"))]
 pub mod managers;
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -172,6 +200,8 @@ pub mod metrics;
 mod models;
 mod pause;
 mod pool;
+#[cfg(feature = "r2d2")]
+pub mod r2d2_compat;
 mod reserve;
 mod retire;
 #[cfg(feature = "settings")]

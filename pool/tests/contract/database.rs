@@ -291,6 +291,7 @@ impl Database {
     pub fn farewell(&self) -> impl Fn(&mut Connection) + Send + Sync + 'static {
         let database = self.clone();
         move |connection| {
+            // Nobody could be told.
             let _ = database.answer(Call::OnRelease, connection.id);
         }
     }
