@@ -1,4 +1,6 @@
-//! The generated half of `reports/README.md`: tables and charts between markers, nothing outside them.
+//! The generated half of `reports/*.md`: tables and charts between markers, nothing outside them.
+
+mod over_time;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -25,6 +27,9 @@ pub struct Piece {
     /// Its text.
     pub text: String,
 }
+
+/// The reports whose markers are filled.
+pub const REPORTS: [&str; 2] = ["README.md", "SCENARIOS.md"];
 
 /// Puts pieces between their markers, `<!-- BEGIN generated:name -->` and `<!-- END generated:name -->`. What is between
 /// markers without a piece stays; so does everything outside.
@@ -76,16 +81,19 @@ pub fn publish(reports: &Path, figures: &[Figure], pieces: &[Piece]) -> Result<(
         let path = charts.join(figure.file);
         fs::write(&path, &figure.svg).map_err(|error| failed(&path, error))?;
     }
-    let path = reports.join("README.md");
-    let old = match fs::read_to_string(&path) {
-        Ok(old) => old,
-        // Somebody sent the output elsewhere: then the report is what is generated.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => blank(pieces),
-        Err(error) => return Err(failed(&path, error)),
-    };
-    let new = splice(&old, pieces).map_err(|failure| failure.during(path.display()))?;
-    if new != old || !path.exists() {
-        fs::write(&path, new).map_err(|error| failed(&path, error))?;
+    for name in REPORTS {
+        let path = reports.join(name);
+        let old = match fs::read_to_string(&path) {
+            Ok(old) => old,
+            // Somebody sent the output elsewhere: then the first report is all that is generated.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && name == REPORTS[0] => blank(pieces),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(failed(&path, error)),
+        };
+        let new = splice(&old, pieces).map_err(|failure| failure.during(path.display()))?;
+        if new != old || !path.exists() {
+            fs::write(&path, new).map_err(|error| failed(&path, error))?;
+        }
     }
     Ok(())
 }
@@ -127,7 +135,7 @@ pub fn pieces(records: &[Record], figures: &[Figure]) -> Vec<Piece> {
         name: format!("chart-{}", file.trim_end_matches(".svg")),
         text: format!("![{alt}](charts/{file})"),
     });
-    tables.chain(charts).collect()
+    tables.chain(over_time::pieces(records)).chain(charts).collect()
 }
 
 /// A table in Markdown; the first column left, all others right. `None` without rows.
@@ -168,12 +176,16 @@ fn stamp(records: &[Record]) -> Option<String> {
     let mut suites: Vec<&str> = records.iter().map(|record| record.suite.as_str()).collect();
     suites.sort_unstable();
     suites.dedup();
+    stamp_of(records, &suites)
+}
+
+/// Where the numbers of some suites are from.
+fn stamp_of(records: &[Record], suites: &[&str]) -> Option<String> {
     let rows: Vec<Vec<String>> = suites
         .iter()
-        .map(|suite| {
-            let data = Data::of(records, suite);
-            vec![(*suite).to_owned(), data.provenance().join("<br>")]
-        })
+        .map(|suite| (*suite, Data::of(records, suite)))
+        .filter(|(_, data)| !data.is_empty())
+        .map(|(suite, data)| vec![suite.to_owned(), data.provenance().join("<br>")])
         .collect();
     let mut text = "| suite | measured |\n|:--|:--|\n".to_owned();
     for row in &rows {

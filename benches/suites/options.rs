@@ -29,7 +29,7 @@ fn main() -> ExitCode {
             criterion_block(suite, &cells, unit, |_, stub, gauge, turn| {
                 let (option, size) = (turn.cell.workload.clone(), turn.cell.size);
                 let option = PoolOption::from_id(&option).ok_or_else(|| Failure::new(format!("no option {option}")))?;
-                let pool = Ours::<_, Slots>::open_with(size, stub.manager(gauge), |options| option.apply(options))?;
+                let pool = Ours::<_, Slots>::open_changed(size, stub.manager(gauge), |options| option.apply(options))?;
                 open_all(&pool, size)?;
                 let done = turn.measure(|ops| run(&pool, &Touch, threads, Quota::Split(ops)));
                 // Connections tell their uses when they are closed.
