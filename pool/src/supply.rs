@@ -108,6 +108,11 @@ impl<E: Error + 'static> Supply<E> {
         self.capacity - self.vacant.len()
     }
 
+    /// No more connections than this are idle: a bound that costs nothing, where counting looks at every slot.
+    pub(crate) fn idle_at_most(&self) -> usize {
+        self.size().saturating_sub(self.leaving + self.connecting)
+    }
+
     /// Connections beyond `max_size`, not counting those that are being closed.
     pub(crate) fn surplus(&self) -> usize {
         (self.size() - self.leaving).saturating_sub(self.max_size)

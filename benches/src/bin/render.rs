@@ -7,7 +7,7 @@ use benches::backend::Failure;
 use benches::chart::figures::figures;
 use benches::collect::{read_all, reports_folder};
 use benches::conformance::table;
-use benches::report::{pieces, publish, unanswered};
+use benches::report::{REPORTS, pieces, publish, unanswered};
 
 fn main() -> ExitCode {
     match render() {
@@ -35,8 +35,8 @@ fn render() -> Result<String, Failure> {
     let figures = figures(&records)?;
     let pieces = pieces(&records, &figures);
     publish(&reports, &figures, &pieces)?;
-    let report = fs::read_to_string(reports.join("README.md")).unwrap_or_default();
-    let missing = unanswered(&report, &pieces);
+    let text: String = REPORTS.iter().filter_map(|name| fs::read_to_string(reports.join(name)).ok()).collect();
+    let missing = unanswered(&text, &pieces);
     let missing =
         if missing.is_empty() { String::new() } else { format!("; nothing was measured for {}", missing.join(", ")) };
     let counts = (records.len(), figures.len(), pieces.len());
