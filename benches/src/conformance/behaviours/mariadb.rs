@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Question, questions};
-use crate::conformance::lab::{AT_MOST, Caller, EVENTUALLY, SHORT, answer, get, get_all, give_back, refused, within};
+use crate::conformance::lab::{AT_MOST, Caller, EVENTUALLY, SHORT, answer, get_all, give_back, refused, within};
 use crate::conformance::server::proxy::Proxy;
 use crate::conformance::server::{Server, Sql, validation};
 use crate::conformance::subject::{Loan, Options, Shared};
@@ -46,7 +46,7 @@ fn first(pool: &Pool) -> Check<Loan<Sql>> {
 
 /// The server's numbers of `count` connections, which are idle afterwards.
 fn numbers(pool: &Pool, count: usize) -> Check<Vec<String>> {
-    let mut loans = get_all(pool, count, "before")?;
+    let mut loans = (0..count).map(|_| first(pool)).collect::<Check<Vec<Loan<Sql>>>>()?;
     let numbers =
         loans.iter_mut().map(|loan| query(loan, "SELECT CONNECTION_ID()", "before")).collect::<Check<Vec<String>>>()?;
     for loan in loans {
