@@ -4,10 +4,13 @@
 //!
 //! | part | what it does |
 //! |---|---|
+//! | [`auth`] | passwords |
 //! | [`config`] | what to connect to, from the command line, a settings file or the environment |
 //! | [`db`] | the pool, behind one trait; the cargo features each add an adapter, [`db::choice`] picks one |
 //! | [`store`] | the only place with SQL; MySQL or SQLite |
 
+pub mod auth;
+pub mod bus;
 pub mod codec;
 pub mod config;
 pub mod db;
