@@ -12,6 +12,7 @@
 pub mod auth;
 pub mod bus;
 pub mod codec;
+pub mod limits;
 pub mod config;
 pub mod db;
 pub mod protocol;
