@@ -188,6 +188,11 @@ pub enum BusMessage {
         /// The group.
         group: u32,
     },
+    /// A node listens, from now on or again.
+    Joined {
+        /// The node.
+        node: u32,
+    },
     /// A node listens for itself.
     Probe {
         /// The node.

@@ -161,7 +161,7 @@ impl Session {
     }
 
     fn flush_locked(&self, outbox: &mut Outbox) {
-        if outbox.is_empty() || outbox.is_held || outbox.is_blocked {
+        if outbox.is_empty() || outbox.is_blocked {
             return;
         }
         let Some(socket) = &self.socket else { return self.waker.wake() };
@@ -225,7 +225,7 @@ impl Session {
                             }
                         }
                     }
-                    if outbox.is_empty() || outbox.is_held || outbox.closing == Some(Closing::Gone) {
+                    if outbox.is_empty() || outbox.closing == Some(Closing::Gone) {
                         return;
                     }
                     match outbox.flush(socket, &self.shared.limits) {

@@ -46,8 +46,6 @@ pub struct Outbox {
     bytes: usize,
     /// The modern mode: several frames in one write, acknowledgements by the client.
     pub(crate) is_modern: bool,
-    /// The answer to a login has to go first.
-    pub(crate) is_held: bool,
     /// The socket takes no more for now; the session's task waits for it.
     pub(crate) is_blocked: bool,
     /// Something is going on that may end with a write before this time: the spacing of the original.
@@ -159,14 +157,6 @@ impl Outbox {
     /// Puts a frame at the end. The caller has seen to the limits.
     pub(crate) fn push(&mut self, frame: Bytes) {
         self.put(frame, After::Nothing);
-    }
-
-    /// Puts a frame before all others: the answer to a login.
-    pub(crate) fn push_front(&mut self, frame: Bytes) {
-        debug_assert_eq!(self.written, 0, "a frame that is being written stays the first");
-        self.bytes += frame.len();
-        self.queue.push_front(Out { frame, after: After::Nothing });
-        self.stalled_since.get_or_insert_with(Instant::now);
     }
 
     /// Puts a message that is stored nowhere.
@@ -301,7 +291,7 @@ impl Outbox {
     /// The connection is broken.
     pub(crate) fn flush(&mut self, socket: &OwnedWriteHalf, limits: &QueueLimits) -> io::Result<Vec<Cursor>> {
         let mut cursors = Vec::new();
-        while !self.queue.is_empty() && !self.is_held && !self.is_blocked {
+        while !self.queue.is_empty() && !self.is_blocked {
             let result = if self.is_modern {
                 let mut slices = [IoSlice::new(&[]); FRAMES_PER_WRITE];
                 let mut count = 0;
@@ -338,7 +328,7 @@ impl Outbox {
 
     /// The next bytes for a socket that only the session's task can write to.
     pub(crate) fn front(&self) -> Option<Bytes> {
-        let out = self.queue.front().filter(|_| !self.is_held)?;
+        let out = self.queue.front()?;
         Some(out.frame.slice(self.written..))
     }
 

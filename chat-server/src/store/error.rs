@@ -78,6 +78,9 @@ pub enum Refusal {
     /// The message's text is longer than [`MAX_BODY_BYTES`](super::MAX_BODY_BYTES).
     #[error("the message is too long")]
     BodyTooLong,
+    /// The sender has used this id for a message in another conversation.
+    #[error("the message id was used in another conversation")]
+    IdTaken,
     /// Another incarnation of this node has registered, or the node's lease has run out: this one must not act for
     /// its users any more.
     #[error("the node's lease is lost")]

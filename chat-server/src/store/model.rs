@@ -1,5 +1,7 @@
 //! What the store takes and gives.
 
+use std::fmt;
+
 use super::ids::{ClientMessageId, Conversation, GroupId, Incarnation, NodeId, Seq, SessionId, Timestamp, UserId};
 
 /// The most characters a user's or a group's name may have; the original's column is as wide.
@@ -7,6 +9,13 @@ pub const MAX_NAME_CHARS: usize = 50;
 
 /// The most characters a group's description may have; the original's column is as wide.
 pub const MAX_DESCRIPTION_CHARS: usize = 200;
+
+/// The most characters a node's name may have.
+pub const MAX_NODE_NAME_CHARS: usize = 64;
+
+/// The most members, of all groups together, that an [`Overview`] has; [`Store::members`](super::Store::members) has
+/// all of one group.
+pub const MAX_OVERVIEW_MEMBERS: usize = 10_000;
 
 /// The most bytes of UTF-8 a message's text may have.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -182,7 +191,7 @@ pub struct Overview {
     pub user: User,
     /// The friend list, requests included.
     pub friends: Vec<Friend>,
-    /// The groups, each with its members, the asking user included.
+    /// The groups, each with its members, the asking user included; at most [`MAX_OVERVIEW_MEMBERS`] of them.
     pub groups: Vec<(Group, Vec<Member>)>,
     /// What has come in meanwhile.
     pub unread: Vec<Unread>,
@@ -253,4 +262,10 @@ pub struct Node {
     pub name: String,
     /// When its lease runs out.
     pub until: Timestamp,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
+    }
 }
