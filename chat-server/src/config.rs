@@ -19,8 +19,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use pool::settings::{MAX_FILE_BYTES, Settings, SettingsError};
 
 pub use self::database::Database;
-use self::options::OPTIONS;
 pub use self::options::Config;
+use self::options::OPTIONS;
 pub use self::value::{BusUrl, Delivery, LogFormat, SecondLogin, Switch, Value};
 use crate::auth::AuthOptions;
 use crate::db::Options;
@@ -94,7 +94,9 @@ pub fn command() -> Command {
              connection_timeout_ms of a MySQL database; variables such as POOL_HOST override it",
         ))
         .arg(flag("check-config", "Say whether the configuration makes sense, and end"))
-        .arg(flag("print-config", "Print the configuration with secrets hidden, and end").conflicts_with("check-config"))
+        .arg(
+            flag("print-config", "Print the configuration with secrets hidden, and end").conflicts_with("check-config"),
+        )
         .args(options)
 }
 
@@ -178,7 +180,10 @@ impl Config {
             return Err(problem("tls-certificate, tls-key", "one needs the other"));
         }
         if self.lease_refresh_ms.saturating_mul(2) > self.lease_ms {
-            return Err(problem("lease-refresh-ms", "must be at most half of lease-ms, or a single delay loses the lease"));
+            return Err(problem(
+                "lease-refresh-ms",
+                "must be at most half of lease-ms, or a single delay loses the lease",
+            ));
         }
         if self.ping_after_ms >= self.idle_timeout_ms {
             return Err(problem("ping-after-ms", "must be less than idle-timeout-ms, or nobody has time to answer"));
@@ -287,7 +292,8 @@ mod tests {
 
     fn load(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let matches = command().try_get_matches_from([&["chat-server"], arguments].concat()).expect("well-formed");
-        Config::load(&matches, environment.iter().map(|(name, value)| (name.into(), value.into()))).map(|(config, _)| config)
+        Config::load(&matches, environment.iter().map(|(name, value)| (name.into(), value.into())))
+            .map(|(config, _)| config)
     }
 
     fn database(arguments: &[&str], environment: &[(&str, &str)]) -> String {
@@ -311,7 +317,8 @@ mod tests {
     #[test]
     fn the_command_line_wins_over_the_environment_and_the_environment_over_the_file() {
         let file = std::env::temp_dir().join(format!("chat-config-{}.toml", std::process::id()));
-        fs::write(&file, "max-batch = 1\nmax-friends = 1\nmax-groups = 1\ndelivery = 'relay'\nproxy-protocol = true\n").unwrap();
+        fs::write(&file, "max-batch = 1\nmax-friends = 1\nmax-groups = 1\ndelivery = 'relay'\nproxy-protocol = true\n")
+            .unwrap();
         let path = file.to_str().unwrap();
         let environment = [("CHAT_MAX_FRIENDS", "2"), ("CHAT_MAX_GROUPS", "2")];
         let config = load(&["--config", path, "--max-groups", "3"], &environment).unwrap();

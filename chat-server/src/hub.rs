@@ -73,7 +73,12 @@ pub struct Session {
 
 impl Session {
     /// A connection whose client has said nothing yet.
-    pub(crate) fn new(id: SessionId, address: IpAddr, socket: Option<OwnedWriteHalf>, shared: Arc<Shared>) -> Arc<Self> {
+    pub(crate) fn new(
+        id: SessionId,
+        address: IpAddr,
+        socket: Option<OwnedWriteHalf>,
+        shared: Arc<Shared>,
+    ) -> Arc<Self> {
         let heard_ms = AtomicU32::new(shared.now_ms());
         Arc::new(Self {
             id,
@@ -184,7 +189,7 @@ impl Session {
         }
         if outbox.has_room(&self.shared.limits) {
             self.room.notify_waiters();
-            if outbox.needs_healing() && !outbox.is_healing {
+            if outbox.is_paused || outbox.needs_healing() && !outbox.is_healing {
                 self.waker.wake();
             }
         }
@@ -271,17 +276,27 @@ impl Session {
         self.close_locked(&mut self.outbox.lock(), code);
     }
 
+    /// As [`close`](Self::close), with words of one's own.
+    pub(crate) fn close_with(&self, notice: Notice) {
+        self.close_with_locked(&mut self.outbox.lock(), notice);
+    }
+
     fn close_locked(&self, outbox: &mut Outbox, code: NoticeCode) {
+        self.close_with_locked(outbox, Notice { code, text: text(code).into(), reconnect_ms: None });
+    }
+
+    fn close_with_locked(&self, outbox: &mut Outbox, notice: Notice) {
         if outbox.closing.is_some() {
             return;
         }
+        let code = notice.code;
         self.shared.metrics.closed(code.name());
         if code == NoticeCode::SlowConsumer {
             // Memory first. What was stored nowhere is stored when the session ends.
             outbox.keep_relayed();
         }
         if outbox.is_modern {
-            outbox.push(Notice { code, text: text(code).into(), reconnect_ms: None }.frame());
+            outbox.push(notice.frame());
         }
         outbox.closing = Some(Closing::Notice(code));
         self.flush_locked(outbox);
@@ -306,7 +321,7 @@ impl Session {
         }
     }
 
-    /// The client has said something.
+    /// The client has said something, or a deadline begins.
     pub(crate) fn hear(&self) {
         self.heard_ms.store(self.shared.now_ms(), Ordering::Relaxed);
         self.is_pinged.store(false, Ordering::Relaxed);
@@ -325,9 +340,9 @@ impl Session {
         }
     }
 
-    /// Wakes the session's task.
-    pub(crate) fn wake(&self) {
-        self.waker.wake();
+    /// Nobody needs to wait for room any more.
+    pub(crate) fn room_is_gone(&self) {
+        self.room.notify_waiters();
     }
 
     /// Notes that the client has everything of a conversation up to `seq`. Returns whether anything is known of it here.

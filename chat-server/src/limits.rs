@@ -136,9 +136,9 @@ impl Admission {
 
     /// Admits a connection, if there is room on this node.
     pub fn admit(self: &Arc<Self>) -> Option<Admitted> {
-        let admitted = self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
-            (count < self.max).then_some(count + 1)
-        });
+        let admitted = self
+            .count
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < self.max).then_some(count + 1));
         admitted.ok().map(|_| Admitted { admission: Arc::clone(self), source: None })
     }
 

@@ -73,7 +73,12 @@ impl Default for Metrics {
         registry.register("commands_refused", "Commands refused", refused.clone());
         let seconds = || Histogram::new(exponential_buckets(0.000_05, 2.0, 18));
         let (accept_seconds, bus_lag_seconds) = (seconds(), seconds());
-        registry.register_with_unit("accept", "Accepting the messages of one read", Unit::Seconds, accept_seconds.clone());
+        registry.register_with_unit(
+            "accept",
+            "Accepting the messages of one read",
+            Unit::Seconds,
+            accept_seconds.clone(),
+        );
         registry.register_with_unit("bus_lag", "A probe's way over the bus", Unit::Seconds, bus_lag_seconds.clone());
         Self {
             registry,

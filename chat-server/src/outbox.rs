@@ -64,6 +64,8 @@ pub struct Outbox {
     is_unknown: bool,
     /// A message was left out because the queue was full.
     is_behind: bool,
+    /// The session's task reads no commands until there is room.
+    pub(crate) is_paused: bool,
     /// A healing read is under way.
     pub(crate) is_healing: bool,
 }
@@ -149,9 +151,13 @@ impl Outbox {
         !self.is_unknown && !self.is_behind
     }
 
-    /// A healing read begins: what it will find out is no longer asked for.
+    /// A healing read begins: what it will find is no longer asked for, nor kept.
     pub(crate) fn begin_healing(&mut self) {
         (self.is_unknown, self.is_behind) = (false, false);
+        if self.gaps > 0 {
+            self.positions.values_mut().for_each(|position| position.ahead.clear());
+            self.gaps = 0;
+        }
     }
 
     /// Puts a frame at the end. The caller has seen to the limits.
@@ -335,7 +341,12 @@ impl Outbox {
     /// As [`front`](Self::front) for an original client; `Err`: not before that time.
     pub(crate) fn next(&self, limits: &QueueLimits) -> Result<Option<Bytes>, Instant> {
         match self.front() {
-            Some(_) if !self.is_modern && let Some(time) = self.spacing(limits) => Err(time),
+            Some(_)
+                if !self.is_modern
+                    && let Some(time) = self.spacing(limits) =>
+            {
+                Err(time)
+            }
             front => Ok(front),
         }
     }

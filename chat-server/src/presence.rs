@@ -20,9 +20,7 @@ use crate::node::Node;
 use crate::protocol::Presence;
 use crate::protocol::event::{Event, NoticeCode, PresenceEvent};
 use crate::push::Push;
-use crate::store::{
-    Friendship, Location, NodeId, NodeLease, Refusal, SessionId, StoreError, UserId,
-};
+use crate::store::{Friendship, Location, NodeId, NodeLease, Refusal, SessionId, StoreError, UserId};
 
 /// Users that are remembered. Beyond it everything is forgotten and asked for again.
 const MAX_REMEMBERED: usize = 200_000;

@@ -33,14 +33,18 @@ impl Push {
             _ => return None,
         };
         let seq = message.seq.map(Seq);
-        Some(Self { conversation, seq, sender, message, modern: OnceLock::new(), original: OnceLock::new() })
+        Some(Self::of(conversation, sender, seq, message))
+    }
+
+    /// The same when all of it is known.
+    pub(crate) fn of(conversation: Conversation, sender: UserId, seq: Option<Seq>, message: Delivery) -> Self {
+        Self { conversation, seq, sender, message, modern: OnceLock::new(), original: OnceLock::new() }
     }
 
     /// A message that was read from the store.
     pub fn stored(message: Message) -> Self {
         let (conversation, seq, sender) = (message.conversation, Some(message.seq), message.sender.id);
-        let message = delivery(message);
-        Self { conversation, seq, sender, message, modern: OnceLock::new(), original: OnceLock::new() }
+        Self::of(conversation, sender, seq, delivery(message))
     }
 
     /// The frame for modern clients.
