@@ -68,8 +68,8 @@ pub use self::ids::{
 };
 pub use self::model::{
     Claim, ClaimPolicy, Claimed, Credentials, Cursor, Friend, Friendship, Group, Left, Location, MAX_BODY_BYTES,
-    MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, MAX_NODE_NAME_CHARS, MAX_OVERVIEW_MEMBERS, MAX_PAGE, Member, Message,
-    NewMessage, Node, NodeLease, Overview, Page, Receipt, Role, Unread, User,
+    MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, MAX_NODE_NAME_CHARS, MAX_OVERVIEW_MEMBERS, MAX_PAGE, MAX_TIME_BYTES, Member,
+    Message, NewMessage, Node, NodeLease, Overview, Page, Receipt, Role, Unread, User,
 };
 pub use self::options::{Durability, StoreOptions, StoreStats};
 use self::sql::{Failure, Sql};
@@ -80,9 +80,6 @@ use crate::db::{ConnectionPool, Options, Pool};
 
 /// The prepared statements that a connection keeps; a batch's statements exist in several sizes.
 const STATEMENT_CACHE: usize = 128;
-
-/// How long a statement on MySQL or MariaDB waits for another transaction's lock before it is told to try again.
-const LOCK_WAIT_S: u32 = 3;
 
 /// How large SQLite's log of changes may stay on the disk.
 const SQLITE_LOG_LIMIT_BYTES: i64 = 64 * 1024 * 1024;
@@ -126,8 +123,9 @@ impl Store {
     /// [`StoreError`] says why not, in one line.
     pub async fn open(database: &Database, options: StoreOptions) -> Result<Self, StoreError> {
         options.check()?;
-        let (database, pool, durability) = (database.clone(), options.pool.clone(), options.durability);
-        let opening = tokio::task::spawn_blocking(move || open_pools(&database, pool, durability));
+        let (database, pool) = (database.clone(), options.pool.clone());
+        let (durability, deadline) = (options.durability, options.deadline);
+        let opening = tokio::task::spawn_blocking(move || open_pools(&database, pool, durability, deadline));
         let pools = opening.await.map_err(|error| StoreError::Failed(Arc::new(error)))??;
 
         let backend = Backend::new(pools, options.deadline);
@@ -265,10 +263,15 @@ impl Store {
 }
 
 /// Opens the pool and brings the tables up to date. Blocks.
-fn open_pools(database: &Database, options: Options, durability: Durability) -> Result<Pools, StoreError> {
+fn open_pools(
+    database: &Database,
+    options: Options,
+    durability: Durability,
+    deadline: Duration,
+) -> Result<Pools, StoreError> {
     match database {
         Database::Mysql(opts) => {
-            let manager = MysqlManager::new(mysql_opts(opts));
+            let manager = MysqlManager::new(mysql_opts(opts, deadline));
             let migration = MysqlManager::new(migrate::mysql_opts(manager.opts()));
             let pool = Pool::open(manager, &options)?;
             migrate::mysql(&migration)?;
@@ -292,16 +295,21 @@ fn open_pools(database: &Database, options: Options, durability: Durability) -> 
     }
 }
 
-fn mysql_opts(opts: &mysql::Opts) -> OptsBuilder {
+fn mysql_opts(opts: &mysql::Opts, deadline: Duration) -> OptsBuilder {
+    let lock_wait_s = (deadline.as_secs() / 3).max(1);
     let mut init = opts.get_init();
     // Locks on the rows that are changed and on no gaps between them; every statement reads what is committed.
     init.push("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED".into());
     // Whatever does not fit is an error and not cut off.
     init.push(format!(
-        "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', SESSION innodb_lock_wait_timeout = {LOCK_WAIT_S}"
+        "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', SESSION innodb_lock_wait_timeout = {lock_wait_s}"
     ));
+    // A server that says nothing is not waited for any longer than a request may take.
+    let bounded = |timeout: Option<&Duration>| Some(timeout.copied().unwrap_or(deadline));
     OptsBuilder::from_opts(opts.clone())
         .init(init)
+        .read_timeout(bounded(opts.get_read_timeout()))
+        .write_timeout(bounded(opts.get_write_timeout()))
         .stmt_cache_size(opts.get_stmt_cache_size().max(STATEMENT_CACHE))
         // An update counts the rows it found, changed or not.
         .additional_capabilities(opts.get_additional_capabilities() | CapabilityFlags::CLIENT_FOUND_ROWS)

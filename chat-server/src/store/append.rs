@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::Refusal;
 use super::ids::{Conversation, ConversationKind, Seq, Timestamp, UserId};
-use super::model::{MAX_BODY_BYTES, NewMessage, Receipt};
+use super::model::{MAX_BODY_BYTES, MAX_TIME_BYTES, NewMessage, Receipt};
 use super::sql::{ErrorKind, Failure, Sql, SqlError, Value};
 
 /// A message on its way into the database.
@@ -26,6 +26,7 @@ pub(super) struct Item {
     sender: UserId,
     /// The sender's id, or one of ours.
     client_id: String,
+    time: String,
     body: String,
 }
 
@@ -35,8 +36,8 @@ pub(super) const OWN_ID: char = '\u{1}';
 impl Item {
     /// Checks what can be checked without the database.
     pub(super) fn new(message: NewMessage) -> Result<Self, Refusal> {
-        let NewMessage { conversation, sender, client_id, body } = message;
-        if body.len() > MAX_BODY_BYTES {
+        let NewMessage { conversation, sender, client_id, time, body } = message;
+        if body.len() > MAX_BODY_BYTES || time.len() > MAX_TIME_BYTES {
             return Err(Refusal::BodyTooLong);
         }
         if matches!(conversation.kind(), ConversationKind::Direct(..)) && conversation.other(sender).is_none() {
@@ -44,12 +45,12 @@ impl Item {
         }
         // So that a batch whose commit got lost half-way can be tried again without storing anything twice.
         let client_id = client_id.map_or_else(own_id, String::from);
-        Ok(Self { conversation, sender, client_id, body })
+        Ok(Self { conversation, sender, client_id, time, body })
     }
 
     /// How much of the memory for waiting messages it takes.
     pub(super) fn bytes(&self) -> usize {
-        self.body.len() + self.client_id.len() + size_of::<Self>()
+        self.body.len() + self.time.len() + self.client_id.len() + size_of::<Self>()
     }
 
     fn id(&self) -> (UserId, &str) {
@@ -113,7 +114,7 @@ impl<'a> Batch<'a> {
         self.insert(sql)?;
         // A message that is in the batch twice has the receipt of its first occurrence.
         for (item, first) in same {
-            let receipt = self.answers[first].clone().and_then(Result::ok);
+            let receipt = self.answers[first].and_then(Result::ok);
             self.answers[item] = Some(match receipt {
                 Some(receipt) if self.items[item].conversation == self.items[first].conversation => {
                     Ok(Receipt { is_repeat: true, ..receipt })
@@ -248,7 +249,7 @@ impl<'a> Batch<'a> {
     }
 
     fn insert(&self, sql: &mut dyn Sql) -> Result<(), Failure> {
-        let mut values = Vec::with_capacity(self.items.len() * 6);
+        let mut values = Vec::with_capacity(self.items.len() * 7);
         let mut moved: BTreeMap<Conversation, u64> = BTreeMap::new();
         for (item, answer) in self.items.iter().zip(&self.answers) {
             let Some(Ok(Receipt { seq, at, is_repeat: false })) = answer else { continue };
@@ -259,14 +260,15 @@ impl<'a> Batch<'a> {
                 Value::Int(item.sender.get().into()),
                 Value::Text(&item.client_id),
                 Value::Int(at.0.cast_signed()),
+                Value::Text(&item.time),
                 Value::Text(&item.body),
             ]);
         }
         if values.is_empty() {
             return Ok(());
         }
-        let head = "INSERT INTO message (conversation, seq, sender, client_id, created_at, body)";
-        sql.insert_rows(head, 6, "", &values)?;
+        let head = "INSERT INTO message (conversation, seq, sender, client_id, created_at, sender_time, body)";
+        sql.insert_rows(head, 7, "", &values)?;
 
         let mut values: Vec<Value<'_>> =
             moved.iter().flat_map(|(it, last)| [Value::Int(it.key()), Value::Int(last.cast_signed())]).collect();

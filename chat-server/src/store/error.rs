@@ -75,7 +75,8 @@ pub enum Refusal {
     /// The sender is not in this conversation, so it is not theirs to write to or to read.
     #[error("not in this conversation")]
     NotInConversation,
-    /// The message's text is longer than [`MAX_BODY_BYTES`](super::MAX_BODY_BYTES).
+    /// The message's text is longer than [`MAX_BODY_BYTES`](super::MAX_BODY_BYTES), or its time than
+    /// [`MAX_TIME_BYTES`](super::MAX_TIME_BYTES).
     #[error("the message is too long")]
     BodyTooLong,
     /// The sender has used this id for a message in another conversation.

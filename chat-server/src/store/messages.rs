@@ -48,7 +48,8 @@ fn read_message(row: &dyn Row, conversation: Conversation) -> Result<Message, Sq
         sender: User { id: row.id(1)?, name: row.text(2)? },
         client_id: if client_id.starts_with(OWN_ID) { None } else { ClientMessageId::new(client_id).ok() },
         at: Timestamp(row.unsigned(4)?),
-        body: row.text(5)?,
+        time: row.text(5)?,
+        body: row.text(6)?,
     })
 }
 
@@ -134,7 +135,7 @@ impl Store {
                 Page::Last => (since, Seq(i64::MAX as u64), "DESC"),
             };
             let query = format!(
-                "SELECT m.seq, m.sender, u.name, m.client_id, m.created_at, m.body \
+                "SELECT m.seq, m.sender, u.name, m.client_id, m.created_at, m.sender_time, m.body \
                  FROM message AS m JOIN user AS u ON u.id = m.sender \
                  WHERE m.conversation = ? AND m.seq > ? AND m.seq < ? ORDER BY m.seq {order} LIMIT ?"
             );

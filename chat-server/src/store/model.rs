@@ -20,6 +20,9 @@ pub const MAX_OVERVIEW_MEMBERS: usize = 10_000;
 /// The most bytes of UTF-8 a message's text may have.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
+/// The most bytes the sender's own time may have.
+pub const MAX_TIME_BYTES: usize = 64;
+
 /// The most messages one read of a conversation returns, whatever it asks for.
 pub const MAX_PAGE: usize = 500;
 
@@ -117,6 +120,9 @@ pub struct NewMessage {
     pub sender: UserId,
     /// The sender's own id, by which a repeat is known. Without one every append is a new message.
     pub client_id: Option<ClientMessageId>,
+    /// What the sender says the time is, in words of his own; kept as it is, may be empty, at most [`MAX_TIME_BYTES`].
+    /// The original's clients show it. Nothing here depends on it.
+    pub time: String,
     /// The text, kept as it is.
     pub body: String,
 }
@@ -147,6 +153,8 @@ pub struct Message {
     pub client_id: Option<ClientMessageId>,
     /// When it was stored.
     pub at: Timestamp,
+    /// What the sender said the time was.
+    pub time: String,
     /// The text.
     pub body: String,
 }
