@@ -436,6 +436,7 @@ impl Node {
             if is_login {
                 is_login = false;
                 let text = "everything that was waiting has been sent".into();
+                session.room().await;
                 session.tell(Notice { code: NoticeCode::Synced, text, reconnect_ms: None }.frame());
             }
             let is_done = session.with(|outbox, _| {
@@ -475,9 +476,13 @@ impl Node {
                 for message in page {
                     let push = Arc::new(Push::stored(message));
                     loop {
+                        // Written first, or there would never be room.
                         let is_full = session.with_unflushed(|outbox, limits| outbox.is_full(limits));
-                        if is_full && !session.room().await {
-                            return Ok(());
+                        if is_full {
+                            session.flush();
+                            if !session.room().await {
+                                return Ok(());
+                            }
                         }
                         match session.offer(&push) {
                             Offered::Done => break,

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use crate::metrics::Metrics;
 use crate::outbox::{Closing, Offered, Outbox, QueueLimits};
+use crate::protocol::MAX_SERVER_FRAME;
 use crate::protocol::event::{Event, Notice, NoticeCode};
 use crate::push::Push;
 use crate::store::{Conversation, Cursor, Seq, SessionId, Store, UserId};
@@ -138,13 +139,7 @@ impl Session {
             return;
         }
         outbox.push(frame);
-        // Answers may pass the limit, since no command is read before there is room again; a client that is this far
-        // behind with news is not reading.
-        let (frames, bytes) = outbox.len();
-        if frames > 2 * self.shared.limits.frames && bytes > self.shared.limits.bytes {
-            return self.close_locked(&mut outbox, NoticeCode::SlowConsumer);
-        }
-        self.flush_locked(&mut outbox);
+        self.flush_or_close(&mut outbox);
     }
 
     /// Tells a modern client some news. Original clients know none.
@@ -153,11 +148,18 @@ impl Session {
         if outbox.closing.is_some() || !outbox.is_modern {
             return;
         }
-        if outbox.is_full(&self.shared.limits) {
-            return self.close_locked(&mut outbox, NoticeCode::SlowConsumer);
-        }
         outbox.push(frame);
-        self.flush_locked(&mut outbox);
+        self.flush_or_close(&mut outbox);
+    }
+
+    /// Writes what was just put into the queue without regard to its limit: an answer, or news, which cannot be read from
+    /// the store again. A client that is so far behind that they alone fill a second queue is not reading.
+    fn flush_or_close(&self, outbox: &mut Outbox) {
+        let ((frames, bytes), limits) = (outbox.len(), &self.shared.limits);
+        if frames > 2 * limits.frames || bytes > 2 * limits.bytes + MAX_SERVER_FRAME {
+            return self.close_locked(outbox, NoticeCode::SlowConsumer);
+        }
+        self.flush_locked(outbox);
     }
 
     /// Writes what waits.

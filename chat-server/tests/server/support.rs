@@ -207,11 +207,6 @@ impl Client {
         self.framed.send(Request { rid: None, command }.encode()).await.expect("the server reads");
     }
 
-    /// Sends these bytes.
-    pub(crate) async fn raw(&mut self, bytes: &[u8]) {
-        self.framed.get_mut().write_all(bytes).await.expect("the server reads");
-    }
-
     /// Sends a command and waits for its answer.
     pub(crate) async fn call<T: DeserializeOwned>(&mut self, command: Command) -> Result<T, Refusal> {
         let rid = self.send(command).await;
@@ -334,11 +329,6 @@ impl Client {
 
     pub(crate) async fn group_chat(&mut self, group: u32, text: &str) -> Result<ChatResult, Refusal> {
         self.call(Command::GroupChat(GroupChat { groupid: group, msg: text.into(), time: None, mid: None })).await
-    }
-
-    /// The socket, to be treated badly.
-    pub(crate) fn into_stream(self) -> TcpStream {
-        self.framed.into_inner()
     }
 }
 
