@@ -12,11 +12,10 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use chat_server::auth::{Auth, AuthOptions};
-use chat_server::config::{Arguments, Config};
+use chat_server::config::Database;
 use chat_server::store::{
     Claim, ClaimPolicy, Conversation, Cursor, Location, NewMessage, SessionId, Store, StoreOptions, UserId,
 };
-use clap::Parser;
 
 /// How long each part is measured.
 const SPAN: Duration = Duration::from_secs(3);
@@ -28,16 +27,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     let pairs: usize = number(arguments.next(), 100)?;
     let in_flight: usize = number(arguments.next(), 8)?;
     let committers: usize = number(arguments.next(), StoreOptions::default().committers)?;
-    let config = Config::new(&Arguments::parse_from(["store_load", "--database", &url]), [])?;
+    let database = Database::from_url(&url)?;
     let mut options = StoreOptions::default();
     options.committers = committers;
-    tokio::runtime::Runtime::new()?.block_on(measure(config, options, pairs, in_flight))
+    tokio::runtime::Runtime::new()?.block_on(measure(database, options, pairs, in_flight))
 }
 
-async fn measure(config: Config, options: StoreOptions, pairs: usize, in_flight: usize) -> Result<(), Box<dyn Error>> {
+async fn measure(
+    database: Database,
+    options: StoreOptions,
+    pairs: usize,
+    in_flight: usize,
+) -> Result<(), Box<dyn Error>> {
     let began = Instant::now();
     let committers = options.committers;
-    let store = Store::open(&config.database, options).await?;
+    let store = Store::open(&database, options).await?;
     println!("{} in {:.1?}, pool {}", store.version().await?, began.elapsed(), Store::POOL);
     let users = register(&store, pairs * 2).await?;
 

@@ -46,9 +46,13 @@ pub(crate) struct Outgoing {
 /// The members of groups, remembered for a short time.
 pub(crate) struct Members {
     cache: Duration,
-    groups: Mutex<HashMap<GroupId, (Arc<[UserId]>, Instant)>>,
+    groups: Mutex<HashMap<GroupId, Remembered>>,
+    /// Counts what was forgotten, so that an answer that was on its way meanwhile is not remembered.
     forgotten: Mutex<u64>,
 }
+
+/// Members, and until when they are believed.
+type Remembered = (Arc<[UserId]>, Instant);
 
 impl Members {
     pub(crate) fn new(cache: Duration) -> Self {

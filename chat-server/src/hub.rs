@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll};
@@ -13,6 +15,7 @@ use futures_util::task::AtomicWaker;
 use parking_lot::{Mutex, RwLock};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
+use tokio::time::Sleep;
 
 use crate::metrics::Metrics;
 use crate::outbox::{Closing, Offered, Outbox, QueueLimits};
@@ -132,10 +135,11 @@ impl Session {
         offered
     }
 
-    /// Puts a frame into the queue and writes it. A client that does not read its answers and news is disconnected.
+    /// Puts an answer into the queue and writes it.
     pub(crate) fn send(&self, frame: Bytes) {
         let mut outbox = self.outbox.lock();
-        if outbox.closing.is_some() {
+        // A connection that is about to be closed is still told what became of its commands.
+        if outbox.closing == Some(Closing::Gone) {
             return;
         }
         outbox.push(frame);
@@ -202,8 +206,8 @@ impl Session {
     pub(crate) fn poll_flush(
         &self,
         cx: &mut Context<'_>,
-        timer: &mut Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
-        mut write: Option<&mut dyn FnMut(&mut Context<'_>, &[u8]) -> Poll<std::io::Result<usize>>>,
+        timer: &mut Option<Pin<Box<Sleep>>>,
+        mut write: Option<Write<'_>>,
     ) {
         self.waker.register(cx.waker());
         let mut outbox = self.outbox.lock();
@@ -356,6 +360,9 @@ impl Session {
         cursor.is_ok()
     }
 }
+
+/// Writes to a socket that only the session's task has.
+pub(crate) type Write<'a> = &'a mut dyn FnMut(&mut Context<'_>, &[u8]) -> Poll<io::Result<usize>>;
 
 /// What a notice says in words.
 fn text(code: NoticeCode) -> &'static str {
