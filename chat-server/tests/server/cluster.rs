@@ -12,8 +12,18 @@ use crate::support::{Client, TestCluster, sequences, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users_of_different_nodes_chat_in_order() {
+    chat_across(TestCluster::start(3).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_of_different_nodes_chat_in_order_over_mysql() {
+    if let Some(cluster) = TestCluster::mysql(3).await {
+        chat_across(cluster).await;
+    }
+}
+
+async fn chat_across(cluster: TestCluster) {
     const COUNT: u64 = 100;
-    let cluster = TestCluster::start(3).await;
     let (mut ada, mut bob) = (cluster.user(0, "ada").await, cluster.user(2, "bob").await);
     for number in 0..COUNT {
         ada.chat(bob.id, &number.to_string()).await;
@@ -27,8 +37,18 @@ async fn users_of_different_nodes_chat_in_order() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_groups_members_on_all_nodes_see_one_order() {
+    group_across(TestCluster::start(3).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_groups_members_on_all_nodes_see_one_order_over_mysql() {
+    if let Some(cluster) = TestCluster::mysql(3).await {
+        group_across(cluster).await;
+    }
+}
+
+async fn group_across(cluster: TestCluster) {
     const EACH: usize = 50;
-    let cluster = TestCluster::start(3).await;
     let mut members = Vec::new();
     for number in 0..6 {
         members.push(cluster.user(number % 3, &format!("user {number}")).await);
@@ -111,7 +131,17 @@ async fn a_node_that_joins_later_is_known_at_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn logins_that_race_leave_one_session() {
-    let cluster = TestCluster::start(3).await;
+    race(TestCluster::start(3).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logins_that_race_leave_one_session_over_mysql() {
+    if let Some(cluster) = TestCluster::mysql(3).await {
+        race(cluster).await;
+    }
+}
+
+async fn race(cluster: TestCluster) {
     drop(cluster.user(0, "ada").await);
     let mut tasks = Vec::new();
     for number in 0..24 {

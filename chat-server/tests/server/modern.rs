@@ -273,11 +273,13 @@ async fn a_silent_client_is_asked_and_then_disconnected_and_one_that_answers_is_
         }
     };
     let silent = async {
-        bob.wait_for(|message| match message {
-            ServerMessage::Notice(notice) => Some(assert_eq!(notice.code, NoticeCode::IdleTimeout)),
-            _ => None,
-        })
-        .await;
+        let code = bob
+            .wait_for(|message| match message {
+                ServerMessage::Notice(notice) => Some(notice.code),
+                _ => None,
+            })
+            .await;
+        assert_eq!(code, NoticeCode::IdleTimeout);
         assert!(bob.push().await.is_none());
     };
     tokio::join!(answering, silent);
