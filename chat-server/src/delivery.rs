@@ -153,15 +153,29 @@ impl Node {
                 }
             };
             results.push(Ok(ChatResult { seq: Some(receipt.seq.0), at: receipt.at.0, duplicate: receipt.is_repeat }));
-            if !receipt.is_repeat {
-                let push = Arc::new(push(sender, message, Some(receipt.seq), receipt.at.0));
-                if session.offer(&push) == Offered::Done {
-                    reached.add(session);
+            let push = if receipt.is_repeat {
+                // Whoever stored it first may have died before it told anybody. What counts is what was stored, not what
+                // the repeat says; who has it already drops it.
+                match self.read_one(sender.id, message.conversation, receipt.seq).await {
+                    Some(push) => push,
+                    None => continue,
                 }
-                self.deliver(&push, reached).await;
+            } else {
+                push(sender, message, Some(receipt.seq), receipt.at.0)
+            };
+            let push = Arc::new(push);
+            if session.offer(&push) == Offered::Done {
+                reached.add(session);
             }
+            self.deliver(&push, reached).await;
         }
         results
+    }
+
+    /// A message from the store.
+    async fn read_one(&self, reader: UserId, conversation: Conversation, seq: Seq) -> Option<Push> {
+        let page = self.store().history(reader, conversation, Page::After(Seq(seq.0 - 1)), 1).await.ok()?;
+        page.into_iter().next().filter(|message| message.seq == seq).map(Push::stored)
     }
 
     /// Tells a stored message to everybody it is for, except its sender.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use chat_server::protocol::Command;
-use chat_server::protocol::command::{Ack, CreateGroup, GroupId, Ping};
-use chat_server::protocol::event::{CreateGroupResult, NoticeCode};
+use chat_server::protocol::command::{Ack, Chat, CreateGroup, GroupId, Ping};
+use chat_server::protocol::event::{ChatResult, CreateGroupResult, NoticeCode};
 use chat_server::server::ServerError;
 use chat_server::store::{Claim, ClaimPolicy, Location, SessionId};
 
@@ -115,6 +115,22 @@ async fn a_hint_that_was_lost_in_silence_is_found_by_the_slow_timer() {
     cluster.bus.cut(sender, true);
     ada.chat(bob.id, "lost").await;
     assert_eq!(bob.delivery().await.msg, "lost");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeat_tells_a_message_that_was_stored_and_never_told() {
+    let cluster = TestCluster::with(2, |config| config.probe_ms = 600_000).await;
+    let (mut ada, mut bob) = (cluster.user(0, "ada").await, cluster.user(1, "bob").await);
+    let message = |text: &str| Command::Chat(Chat { toid: 2, msg: text.into(), time: None, mid: Some("m".into()) });
+    let sender = cluster.nodes[0].node.lease.node;
+    cluster.bus.cut(sender, true);
+    assert!(!ada.call::<ChatResult>(message("stored")).await.unwrap().duplicate);
+    cluster.bus.cut(sender, false);
+    assert!(ada.call::<ChatResult>(message("something else")).await.unwrap().duplicate);
+    assert_eq!(bob.delivery().await.msg, "stored");
+    assert!(ada.call::<ChatResult>(message("stored")).await.unwrap().duplicate);
+    ada.chat(bob.id, "next").await;
+    assert_eq!(bob.delivery().await.msg, "next", "who has it does not get it again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
