@@ -134,6 +134,30 @@ async fn a_repeat_tells_a_message_that_was_stored_and_never_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_moves_to_another_node_is_found_there_though_the_old_one_was_remembered() {
+    let cluster = TestCluster::with(3, |config| config.cache_ms = 600_000).await;
+    let (mut ada, mut bob) = (cluster.user(0, "ada").await, cluster.user(1, "bob").await);
+    ada.chat(bob.id, "1").await;
+    bob.delivery().await;
+    let mut bob = Client::modern(cluster.nodes[2].address).await;
+    bob.login("bob").await;
+    // The news may be on their way for a moment.
+    let sending = async {
+        loop {
+            ada.chat(2, "2").await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let arrived = cluster.nodes[2].node.metrics().delivered.clone();
+    let receiving = until(async || arrived.get() > 0);
+    tokio::select! {
+        () = sending => {}
+        () = receiving => {}
+    }
+    assert_eq!(bob.delivery().await.msg, "2");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_joins_later_is_known_at_once() {
     let mut cluster = TestCluster::start(1).await;
     let mut ada = cluster.user(0, "ada").await;
