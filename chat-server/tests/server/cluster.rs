@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use chat_server::config::Database;
 use chat_server::protocol::Command;
 use chat_server::protocol::command::{Ack, Chat, CreateGroup, GroupId, Ping};
 use chat_server::protocol::event::{ChatResult, CreateGroupResult, NoticeCode};
 use chat_server::server::ServerError;
 use chat_server::store::{Claim, ClaimPolicy, Location, SessionId};
 
-use crate::support::{Client, TestCluster, sequences, until};
+use crate::support::{Client, TestCluster, chat, refused, sequences, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users_of_different_nodes_chat_in_order() {
@@ -340,3 +341,28 @@ async fn a_dead_nodes_user_waits_for_its_lease_at_most() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_cannot_renew_its_lease_refuses_what_it_may_not_do_and_recovers() {
+    let cluster = TestCluster::with(1, |config| {
+        (config.lease_ms, config.lease_refresh_ms) = (1000, 200);
+    })
+    .await;
+    let (mut ada, mut bob) = (cluster.user(0, "ada").await, cluster.user(0, "bob").await);
+    let Database::SqliteFile(file) = &cluster.database else { panic!("it is SQLite") };
+    // Nobody can write any more, as if the database had stopped answering.
+    let lock = rusqlite::Connection::open(file).unwrap();
+    lock.busy_timeout(crate::support::LONG).unwrap();
+    lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    until(async || cluster.nodes[0].get("/readyz").await == (503, LEASE_LOST.into())).await;
+    assert_eq!(refused(ada.call::<ChatResult>(chat(bob.id, "x")).await), "unavailable");
+    let mut eve = Client::modern(cluster.nodes[0].address).await;
+    assert_eq!(refused(eve.try_login("bob").await), "unavailable");
+    ada.done(Command::Ping(Ping {})).await;
+    lock.execute_batch("COMMIT").unwrap();
+    until(async || cluster.nodes[0].get("/readyz").await.0 == 200).await;
+    ada.chat(bob.id, "again").await;
+    assert_eq!(bob.delivery().await.msg, "again");
+}
+
+const LEASE_LOST: &str = "the lease could not be renewed: the database is not reachable\n";

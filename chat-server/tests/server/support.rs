@@ -39,7 +39,7 @@ pub(crate) const PASSWORD: &str = "correct horse";
 pub(crate) struct TestCluster {
     pub(crate) nodes: Vec<TestNode>,
     pub(crate) bus: LocalBus,
-    database: Database,
+    pub(crate) database: Database,
     _place: Place,
     change: fn(&mut Config),
 }
