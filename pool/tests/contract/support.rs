@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pool::{AcquireError, Builder, IdleSet, OwnedGuard, Pool};
 
-use super::database::{Database, Fault};
+use super::database::{Call, Database, Fault};
 
 /// How long a test may take before it counts as hung. No test needs a tenth of it on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -107,6 +107,15 @@ pub fn trying<I: IdleSet>(pool: &TestPool<I>, timeout: Duration) -> JoinHandle<R
     thread::spawn(move || pool.get_timeout(timeout).map(|connection| connection.id))
 }
 
+/// The same, with every hook there is; they do what the database is told.
+pub fn options_with_hooks<I: IdleSet>(database: &Database) -> Builder<Database, I> {
+    options()
+        .on_connect(database.hook(Call::OnConnect))
+        .on_acquire(database.hook(Call::OnAcquire))
+        .on_checkin(database.hook(Call::OnCheckin))
+        .on_release(database.farewell())
+}
+
 /// Everything has come to rest: nobody waits, nothing is under way, and the pool and the database agree.
 #[track_caller]
 pub fn settled<I: IdleSet>(pool: &TestPool<I>, database: &Database) {
@@ -120,7 +129,7 @@ pub fn settled<I: IdleSet>(pool: &TestPool<I>, database: &Database) {
     assert!(counts.most <= state.max_size, "{} connections at once, and {state}", counts.most);
 }
 
-/// So long that the pool's clock shows more than `window`.
+/// So long that the pool's clock shows more than `window`, even if its upkeep thread has to wait for a processor.
 pub fn lie_idle(window: Duration) {
-    thread::sleep(window + Duration::from_millis(30));
+    thread::sleep(window + Duration::from_millis(200));
 }
