@@ -8,8 +8,10 @@
 //! | [`db`] | the pool, behind one trait; the cargo features each add an adapter, [`db::choice`] picks one |
 //! | [`store`] | the only place with SQL; MySQL or SQLite |
 
+pub mod codec;
 pub mod config;
 pub mod db;
+pub mod protocol;
 pub mod store;
 
 /// The examples of the workspace's readme, which need both databases.
