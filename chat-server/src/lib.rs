@@ -8,9 +8,11 @@
 //! | [`db`] | the pool, behind one trait; the cargo features each add an adapter, [`db::choice`] picks one |
 //! | [`store`] | the only place with SQL; MySQL or SQLite |
 
+pub mod client;
 pub mod codec;
 pub mod config;
 pub mod db;
+pub mod load;
 pub mod protocol;
 pub mod store;
 
