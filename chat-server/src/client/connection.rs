@@ -172,7 +172,9 @@ impl Connection {
     pub async fn ask<T: DeserializeOwned>(&mut self, command: Command, limit: Duration) -> Result<T, ClientError> {
         let rid = self.rid();
         let exchange = async {
-            self.write([Request { rid: Some(rid), command }]).await.map_err(|error| ClientError::Lost(error.to_string()))?;
+            self.write([Request { rid: Some(rid), command }])
+                .await
+                .map_err(|error| ClientError::Lost(error.to_string()))?;
             let mut last_words = None;
             loop {
                 let frame = self.frame().await.map_err(|end| ClientError::Lost(last_words.take().unwrap_or(end)))?;

@@ -387,7 +387,9 @@ impl Keeper {
                     self.emit(Event::Reconnected { node: connection.hello.node.clone() });
                     return Ok(connection);
                 }
-                Err(ClientError::Refused(refusal)) if !refusal.code.is_retryable() && refusal.code != ErrorCode::Internal => {
+                Err(ClientError::Refused(refusal))
+                    if !refusal.code.is_retryable() && refusal.code != ErrorCode::Internal =>
+                {
                     return Err(EndReason::LoginRefused(refusal));
                 }
                 Err(error) => {
@@ -407,7 +409,8 @@ impl Keeper {
             after => Duration::from_millis(after),
         };
         let lost = |reason: String| End::Lost { reason, after: None };
-        let mut state = Serving { silent_until: Instant::now() + patience, is_asked: false, leaving: None, last_words: None };
+        let mut state =
+            Serving { silent_until: Instant::now() + patience, is_asked: false, leaving: None, last_words: None };
         for ask in std::mem::take(&mut self.waiting) {
             if let Err(error) = self.send(&mut connection, ask).await {
                 return lost(error);

@@ -27,7 +27,11 @@ const LOGOUT_LIMIT: Duration = Duration::from_secs(5);
 pub async fn modern(program: &mut Program, credentials: Credentials) -> Result<Left, ClientError> {
     let (client, mut events) = Client::login(program.options.clone(), credentials).await?;
     let me = client.me();
-    program.console.print(&format!("logged in as {} (user id {}); 'help' lists the commands", show::harmless(&me.name), me.id));
+    program.console.print(&format!(
+        "logged in as {} (user id {}); 'help' lists the commands",
+        show::harmless(&me.name),
+        me.id
+    ));
     let prompt = format!("{}> ", show::harmless(&me.name));
     let mut messages = 0;
     loop {
@@ -163,7 +167,9 @@ async fn ask(client: &Client, command: Command) -> Result<String, ClientError> {
 pub async fn original(program: &mut Program, id: u32, password: &str) -> Result<Left, ClientError> {
     let (mut incoming, mut outgoing) = original::connect(&program.options, program.options.address(0)).await?;
     let login = original::login((&mut incoming, &mut outgoing), id, password).await?;
-    program.console.print(&format!("logged in as {} (user id {id}); 'help' lists the commands", show::harmless(&login.name)));
+    program
+        .console
+        .print(&format!("logged in as {} (user id {id}); 'help' lists the commands", show::harmless(&login.name)));
     for text in login.friends.iter().chain(&login.groups) {
         program.console.print(&show::harmless(text));
     }
