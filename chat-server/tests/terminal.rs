@@ -1,5 +1,6 @@
 //! The program `chat-client` from outside: through pipes, and on a real terminal.
 
+#[allow(dead_code, reason = "the other tests use the rest")]
 mod scripted;
 
 use std::io::{Read, Write};
