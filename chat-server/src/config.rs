@@ -140,7 +140,7 @@ impl Config {
             }
         }
         if let Some(file) = argument("settings") {
-            config.apply(&Settings::from_file_and_vars(file.as_ref(), SETTINGS_PREFIX, environment)?);
+            config.apply(&Settings::from_file_and_vars(Path::new(file), SETTINGS_PREFIX, environment)?);
         } else if !names_database {
             let variable = environment.iter().find(|(name, value)| name == DATABASE_VARIABLE && !value.is_empty());
             if let Some((_, url)) = variable {

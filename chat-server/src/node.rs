@@ -74,7 +74,7 @@ impl Node {
             bus,
             admission: Admission::new(config.max_connections, config.max_connections_per_address),
             auth,
-            directory: Directory::new(lease, cache, start + Duration::from_millis(config.lease_ms)),
+            directory: Directory::new(cache, start + Duration::from_millis(config.lease_ms)),
             members: Members::new(cache),
             logins_of_account: Limiter::new(Rate::new(
                 config.logins_per_account_per_min,

@@ -20,7 +20,7 @@ use crate::node::Node;
 use crate::protocol::Presence;
 use crate::protocol::event::{Event, NoticeCode, PresenceEvent};
 use crate::push::Push;
-use crate::store::{Friendship, Location, NodeId, NodeLease, Refusal, SessionId, StoreError, UserId};
+use crate::store::{Friendship, Location, NodeId, Refusal, SessionId, StoreError, UserId};
 
 /// Users that are remembered. Beyond it everything is forgotten and asked for again.
 const MAX_REMEMBERED: usize = 200_000;
@@ -30,7 +30,6 @@ const VERIFY_AT_ONCE: usize = 500;
 
 /// What the node knows about itself and the others.
 pub(crate) struct Directory {
-    own: NodeLease,
     cache: Duration,
     remembered: Mutex<Remembered>,
     /// No other node lives, as far as is known: nobody needs to be asked about or told anything.
@@ -57,11 +56,10 @@ struct Probe {
 }
 
 impl Directory {
-    pub(crate) fn new(own: NodeLease, cache: Duration, lease_until: Instant) -> Self {
+    pub(crate) fn new(cache: Duration, lease_until: Instant) -> Self {
         let start = Instant::now();
         let until = lease_until.saturating_duration_since(start).as_millis();
         Self {
-            own,
             cache,
             remembered: Mutex::default(),
             is_alone: AtomicBool::new(false),
@@ -310,7 +308,7 @@ impl Node {
         }
     }
 
-    fn probed(&self, number: u64) {
+    fn probed(self: &Arc<Self>, number: u64) {
         let mut probe = self.directory.probe.lock();
         if probe.number != number {
             return;

@@ -24,7 +24,7 @@ use crate::http;
 use crate::hub::Session;
 use crate::limits::Admitted;
 use crate::node::{Node, jitter};
-use crate::protocol::event::{Event, Notice, NoticeCode};
+use crate::protocol::event::{Notice, NoticeCode};
 use crate::protocol::{ErrorCode, Refusal, event};
 use crate::proxy;
 use crate::session::{self, Reader};
