@@ -151,7 +151,10 @@ async fn the_menu_works_through_a_pipe_in_the_originals_protocol() {
     peer.send(ack).await;
     let chat = peer.expect(6).await;
     let field = |field: &str| chat[field].clone();
-    assert_eq!((field("id"), field("name"), field("toid"), field("msg")), (json!(13), json!("li si"), json!(15), json!("hi")));
+    assert_eq!(
+        (field("id"), field("name"), field("toid"), field("msg")),
+        (json!(13), json!("li si"), json!(15), json!("hi"))
+    );
     assert!(chat["time"].is_string(), "the original server needs it");
     let group = peer.expect(8).await;
     assert_eq!(group, json!({"msgid": 8, "id": 13, "groupname": "crab", "groupdesc": "rust"}));
