@@ -5,11 +5,13 @@
 //! they are used: r2d2_mysql's manager (gauged, too) and the driver's own pool (counted on the server only).
 
 pub mod mysql;
+pub mod remote;
 pub mod sqlite;
 pub mod stub;
 
 use std::error::Error;
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -36,6 +38,27 @@ impl Failure {
         Self(format!("{phase}: {cause}"))
     }
 
+    /// The failure of `phase` with everything that the error and its sources say, each text once.
+    pub fn with_causes(phase: impl fmt::Display, error: &(dyn Error + 'static)) -> Self {
+        let mut text = format!("{phase}: {error}");
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let cause_text = cause.to_string();
+            if !text.contains(&cause_text) {
+                text.push_str(": ");
+                text.push_str(&cause_text);
+            }
+            source = cause.source();
+        }
+        Self(text)
+    }
+
+    /// Whether it says `text`.
+    #[must_use]
+    pub fn says(&self, text: &str) -> bool {
+        self.0.contains(text)
+    }
+
     /// The same failure, said to have happened during `phase`.
     #[must_use]
     pub fn during(self, phase: impl fmt::Display) -> Self {
@@ -58,12 +81,27 @@ impl From<&str> for Failure {
     }
 }
 
+/// Opening a connection without blocking, for the pools that connect on the threads of an async runtime.
+///
+/// The drivers here block, and so does this, unless a backend knows better: a stub that takes its time to connect must
+/// not take the runtime's threads with it.
+pub trait Reach: Manager {
+    /// [`Manager::connect`] for a caller that awaits.
+    fn reach(&self) -> impl Future<Output = Result<Self::Connection, Self::Error>> + Send {
+        async { self.connect() }
+    }
+}
+
+impl Reach for pool::managers::mysql::MysqlManager {}
+
+impl Reach for pool::managers::sqlite::SqliteManager {}
+
 /// A database, or something in its place.
 pub trait Backend: Sync {
     /// What a workload works on.
     type Raw: ?Sized + 'static;
     /// How the contenders connect.
-    type Manager: Manager<Connection: AsRaw<Self::Raw> + Unpin>;
+    type Manager: Reach<Connection: AsRaw<Self::Raw> + Unpin>;
     /// How r2d2's users connect; the same manager where there is no crate for it.
     type R2d2: r2d2::ManageConnection<Connection: AsRaw<Self::Raw>>;
 
@@ -202,6 +240,18 @@ impl<M: Manager> Gauged<M> {
     #[inline]
     pub fn peek(&self, connection: &mut Counted<M::Connection>) -> Result<(), Failure> {
         if self.looks_alive(connection) { Ok(()) } else { Err(Failure::new("the connection was closed by its peer")) }
+    }
+}
+
+impl<M: Reach> Gauged<M> {
+    /// [`Reach::reach`] with the failure as a message.
+    ///
+    /// # Errors
+    ///
+    /// When the manager's fails.
+    pub async fn reach(&self) -> Result<Counted<M::Connection>, Failure> {
+        let connection = self.manager.reach().await.map_err(|error| Failure::of("could not connect", error))?;
+        Ok(Counted { connection, token: self.gauge.opened() })
     }
 }
 

@@ -5,7 +5,9 @@
 pub mod figures;
 pub mod lines;
 pub mod matrix;
+pub mod over_time;
 pub mod stack;
+pub mod strips;
 
 use std::fmt::Display;
 
@@ -148,6 +150,15 @@ impl Canvas<'_> {
     /// As [`text`](Self::text).
     pub fn block(&self, from: (i32, i32), to: (i32, i32), ink: RGBColor) -> Result<(), Failure> {
         self.area.draw(&Rectangle::new([from, to], ink.filled())).map_err(|error| failed(&error))
+    }
+
+    /// Fills what is inside a line through points.
+    ///
+    /// # Errors
+    ///
+    /// As [`text`](Self::text).
+    pub fn area(&self, points: &[(i32, i32)], ink: RGBColor) -> Result<(), Failure> {
+        self.area.draw(&Polygon::new(points.to_vec(), ink.filled())).map_err(|error| failed(&error))
     }
 
     /// Draws a dot.

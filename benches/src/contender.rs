@@ -4,7 +4,11 @@
 //! with a connection is in [`workload`](crate::workload), so the same machine code surrounds every contender and only
 //! the contender differs. Calls are static: the compiler may inline an acquire of 5 ns into the measured loop.
 
-use crate::backend::Failure;
+use std::time::Duration;
+
+use ::pool::Fairness;
+
+use crate::backend::{ACQUIRE_TIMEOUT, Failure};
 
 /// Access to the connection a workload works on, whatever the contender wraps around it.
 pub trait AsRaw<R: ?Sized> {
@@ -69,6 +73,42 @@ pub trait Session<R: ?Sized> {
     ///
     /// When no connection could be had. What `work` returns is passed through.
     fn with<T>(&mut self, work: impl FnOnce(&mut R) -> T) -> Result<T, Failure>;
+}
+
+/// How a contender is to be set up, as far as it can be. What it cannot do is said where it matters.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Options {
+    /// The most connections.
+    pub size: usize,
+    /// Connections to open at the start and keep ready.
+    pub min_idle: usize,
+    /// How long an acquire may take. `None` lets each pool do what is cheapest: deadpool has no limit then, all others
+    /// have [`ACQUIRE_TIMEOUT`].
+    pub acquire_timeout: Option<Duration>,
+    /// How old a connection may become. `None`: as the pool comes.
+    pub max_lifetime: Option<Duration>,
+    /// Who gets a connection that comes back. `None`: as the pool comes; only ours can be told.
+    pub fairness: Option<Fairness>,
+}
+
+impl Options {
+    /// A pool whose connections are all open.
+    #[must_use]
+    pub fn filled(size: usize) -> Self {
+        Self { size, min_idle: size, acquire_timeout: None, max_lifetime: None, fairness: None }
+    }
+
+    /// A pool without connections, which opens them when somebody asks.
+    #[must_use]
+    pub fn empty(size: usize) -> Self {
+        Self { min_idle: 0, ..Self::filled(size) }
+    }
+
+    /// The limit of an acquire for pools that have one always.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.acquire_timeout.unwrap_or(ACQUIRE_TIMEOUT)
+    }
 }
 
 /// Something to do with a contender whose type only the registry knows; see [`contenders::enter`](crate::contenders::enter).

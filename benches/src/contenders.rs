@@ -18,7 +18,7 @@ use std::sync::Arc;
 use ::pool::idle::{LockFreeQueue, LockfreeCrateQueue, MutexQueue, Slots};
 
 use crate::backend::{Backend, Failure, Gauge};
-use crate::contender::Visit;
+use crate::contender::{Options, Visit};
 
 /// A row of every table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -277,25 +277,41 @@ pub fn enter<B: Backend, V: Visit<B::Raw>>(
     size: usize,
     visit: V,
 ) -> Result<V::Output, Failure> {
+    enter_with(entrant, backend, gauge, &Options::filled(size), visit)
+}
+
+/// [`enter`] with other options. The driver's own pool and the bare ones know only the size.
+///
+/// # Errors
+///
+/// When it cannot be built, and when the visit fails.
+pub fn enter_with<B: Backend, V: Visit<B::Raw>>(
+    entrant: Entrant,
+    backend: &B,
+    gauge: &Arc<Gauge>,
+    options: &Options,
+    visit: V,
+) -> Result<V::Output, Failure> {
     let manager = backend.manager(gauge);
+    let size = options.size;
     let output = match entrant {
         Entrant::NoPool => visit.visit(&no_pool::NoPool(manager)),
         Entrant::PerThread => visit.visit(&per_thread::PerThread(manager)),
         Entrant::BareMutex => visit.visit(&bare_mutex::BareMutex::open(size, &manager)?),
         Entrant::BareQueue => visit.visit(&bare_queue::BareQueue::open(size, &manager)?),
-        Entrant::Mutex => visit.visit(&ours::Ours::<_, MutexQueue>::open(size, manager)?),
-        Entrant::LockFree => visit.visit(&ours::Ours::<_, LockFreeQueue>::open(size, manager)?),
-        Entrant::LockfreeCrate => visit.visit(&ours::Ours::<_, LockfreeCrateQueue>::open(size, manager)?),
-        Entrant::Slots => visit.visit(&ours::Ours::<_, Slots>::open(size, manager)?),
-        Entrant::R2d2 => visit.visit(&r2d2::R2d2::open(size, backend.r2d2_manager(gauge), true)?),
-        Entrant::R2d2Untested => visit.visit(&r2d2::R2d2::open(size, backend.r2d2_manager(gauge), false)?),
-        Entrant::R2d2Unpinged => visit.visit(&r2d2::R2d2::open(size, r2d2::Flagged(manager), false)?),
+        Entrant::Mutex => visit.visit(&ours::Ours::<_, MutexQueue>::open_with(options, manager)?),
+        Entrant::LockFree => visit.visit(&ours::Ours::<_, LockFreeQueue>::open_with(options, manager)?),
+        Entrant::LockfreeCrate => visit.visit(&ours::Ours::<_, LockfreeCrateQueue>::open_with(options, manager)?),
+        Entrant::Slots => visit.visit(&ours::Ours::<_, Slots>::open_with(options, manager)?),
+        Entrant::R2d2 => visit.visit(&r2d2::R2d2::open_with(options, backend.r2d2_manager(gauge), true)?),
+        Entrant::R2d2Untested => visit.visit(&r2d2::R2d2::open_with(options, backend.r2d2_manager(gauge), false)?),
+        Entrant::R2d2Unpinged => visit.visit(&r2d2::R2d2::open_with(options, r2d2::Flagged(manager), false)?),
         Entrant::MysqlPool => backend.visit_driver_pool(size, true, visit),
         Entrant::MysqlPoolUnchecked => backend.visit_driver_pool(size, false, visit),
-        Entrant::Deadpool => visit.visit(&deadpool::open(size, manager)?),
-        Entrant::Bb8 => visit.visit(&bb8::open(size, manager)?),
-        Entrant::Mobc => visit.visit(&mobc::open(size, manager)?),
-        Entrant::FastPool => visit.visit(&fast_pool::open(size, manager)?),
+        Entrant::Deadpool => visit.visit(&deadpool::open_with(options, manager)?),
+        Entrant::Bb8 => visit.visit(&bb8::open_with(options, manager)?),
+        Entrant::Mobc => visit.visit(&mobc::open_with(options, manager)?),
+        Entrant::FastPool => visit.visit(&fast_pool::open_with(options, manager)?),
     }
     .map_err(|failure| failure.during(entrant.row().label))?;
     gauge.settle().map_err(|failure| failure.during(entrant.row().label))?;

@@ -303,7 +303,7 @@ fn on_threads<R: ?Sized, C: Contender<R>, T: Ops + Send>(
 
 /// Asks the kernel not to round this thread's sleeps up by its usual 50 us. Where it cannot be asked, holds are longer,
 /// for all contenders alike.
-fn sleep_exactly() {
+pub(crate) fn sleep_exactly() {
     // `thread-self` has no such file, but the thread's number does when it is looked up as a process.
     if let Ok(path) = fs::read_link("/proc/thread-self")
         && let Some(tid) = path.file_name()

@@ -13,9 +13,9 @@ pub const PROFILE_VARIABLE: &str = "BENCH_PROFILE";
 pub enum Profile {
     /// Everything once, tiny, nothing recorded: `cargo bench -- --test`.
     Smoke,
-    /// A look, two or three minutes for all suites.
+    /// A look, three or four minutes for all suites.
     Quick,
-    /// What the report is made from, about twelve minutes on two cores.
+    /// What the report is made from, about fourteen minutes on two cores.
     Default,
     /// Every cell at full length.
     Full,

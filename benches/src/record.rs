@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contenders::Entrant;
 use crate::stamp::Stamp;
+use crate::units::digits;
 
 /// The three numbers that stand for some samples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -36,6 +37,32 @@ impl Spread {
     pub fn map(self, convert: impl Fn(f64) -> f64) -> Self {
         let (one, other) = (convert(self.low), convert(self.high));
         Self { low: one.min(other), median: convert(self.median), high: one.max(other), samples: self.samples }
+    }
+}
+
+/// How a number went over the time of a run: one value for each step.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Course {
+    /// How long a step is.
+    pub step_ms: u64,
+    /// The values, in order.
+    pub values: Vec<f64>,
+}
+
+impl Course {
+    /// Of a course's text in a record; `None` when it has none or is damaged.
+    fn parse(step_ms: u64, text: &str) -> Option<Self> {
+        if step_ms == 0 || text.is_empty() {
+            return None;
+        }
+        let values = text.split(';').map(str::parse).collect::<Result<_, _>>().ok()?;
+        Some(Self { step_ms, values })
+    }
+
+    /// Its text in a record, with three digits a value.
+    fn text(&self) -> String {
+        let text = |value: &f64| if value.abs() < 100.0 { digits(*value) } else { format!("{value:.0}") };
+        self.values.iter().map(text).collect::<Vec<_>>().join(";")
     }
 }
 
@@ -132,6 +159,12 @@ pub struct Record {
     pub profile: String,
     /// See [`Stamp::date`].
     pub date: String,
+    /// See [`Course::step_ms`]; 0 where there is no course.
+    #[serde(default)]
+    pub step_ms: u64,
+    /// The values of a [`Course`] with `;` between them; the three numbers above are those of its values then.
+    #[serde(default)]
+    pub course: String,
 }
 
 /// A metric's name and unit.
@@ -211,7 +244,21 @@ impl Record {
             cores: stamp.cores,
             profile: stamp.profile,
             date: stamp.date,
+            step_ms: 0,
+            course: String::new(),
         }
+    }
+
+    /// The same record with the course that its numbers sum up.
+    #[must_use]
+    pub fn with_course(self, course: &Course) -> Self {
+        Self { step_ms: course.step_ms, course: course.text(), ..self }
+    }
+
+    /// How the metric went over time, when that was recorded.
+    #[must_use]
+    pub fn course(&self) -> Option<Course> {
+        Course::parse(self.step_ms, &self.course)
     }
 
     /// Its cell.
@@ -252,7 +299,8 @@ impl Record {
     /// Whether `other` is a newer measurement of the same thing.
     #[must_use]
     pub fn is_same_question(&self, other: &Self) -> bool {
-        self.metric == other.metric && self.cell() == other.cell()
+        let is_course = |record: &Self| record.step_ms > 0;
+        self.metric == other.metric && is_course(self) == is_course(other) && self.cell() == other.cell()
     }
 }
 
@@ -269,6 +317,15 @@ mod tests {
         assert_eq!((spread.low, spread.median, spread.high), (2.0, 10.0, 18.0));
         assert_eq!(Spread::of(&[1.0, 2.0]).unwrap().median, 1.5);
         assert!(Spread::of(&[]).is_none());
+    }
+
+    #[test]
+    fn a_course_survives_its_text() {
+        let course = Course { step_ms: 100, values: vec![0.0, 1.25, 1234.0] };
+        assert_eq!(course.text(), "0;1.25;1234");
+        assert_eq!(Course::parse(100, &course.text()), Some(course));
+        assert_eq!(Course::parse(0, ""), None);
+        assert_eq!(Course::parse(100, "1;x"), None);
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! The generated half of `reports/README.md`: tables and charts between markers, nothing outside them.
+//! The generated half of `reports/*.md`: tables and charts between markers, nothing outside them.
+
+mod over_time;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -7,6 +9,7 @@ use std::path::Path;
 use crate::backend::Failure;
 use crate::chart::figures::{Data, Figure};
 use crate::contenders::Entrant;
+use crate::options::PoolOption;
 use crate::record::{
     CLOSE_NS, CONNECT_NS, MAX, Metric, NS_PER_OP, OPS_PER_S, P50, P99, P999, PARTS, PING_NS, Record, Spread,
     THREAD_NS_PER_OP, UNFAIRNESS, WALL_MS,
@@ -24,6 +27,9 @@ pub struct Piece {
     /// Its text.
     pub text: String,
 }
+
+/// The reports whose markers are filled.
+pub const REPORTS: [&str; 2] = ["README.md", "SCENARIOS.md"];
 
 /// Puts pieces between their markers, `<!-- BEGIN generated:name -->` and `<!-- END generated:name -->`. What is between
 /// markers without a piece stays; so does everything outside.
@@ -75,16 +81,19 @@ pub fn publish(reports: &Path, figures: &[Figure], pieces: &[Piece]) -> Result<(
         let path = charts.join(figure.file);
         fs::write(&path, &figure.svg).map_err(|error| failed(&path, error))?;
     }
-    let path = reports.join("README.md");
-    let old = match fs::read_to_string(&path) {
-        Ok(old) => old,
-        // Somebody sent the output elsewhere: then the report is what is generated.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => blank(pieces),
-        Err(error) => return Err(failed(&path, error)),
-    };
-    let new = splice(&old, pieces).map_err(|failure| failure.during(path.display()))?;
-    if new != old || !path.exists() {
-        fs::write(&path, new).map_err(|error| failed(&path, error))?;
+    for name in REPORTS {
+        let path = reports.join(name);
+        let old = match fs::read_to_string(&path) {
+            Ok(old) => old,
+            // Somebody sent the output elsewhere: then the first report is all that is generated.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && name == REPORTS[0] => blank(pieces),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(failed(&path, error)),
+        };
+        let new = splice(&old, pieces).map_err(|failure| failure.during(path.display()))?;
+        if new != old || !path.exists() {
+            fs::write(&path, new).map_err(|error| failed(&path, error))?;
+        }
     }
     Ok(())
 }
@@ -111,6 +120,7 @@ pub fn pieces(records: &[Record], figures: &[Figure]) -> Vec<Piece> {
         ("table-sqlite-select", selects(records, "sqlite")),
         ("table-sqlite-insert", sqlite_inserts(records)),
         ("table-checkout", checkout(records)),
+        ("table-options", options(records)),
         ("table-scaling", scaling(records)),
         ("table-saturation", saturation(records)),
         ("table-latency", latency(records)),
@@ -125,7 +135,7 @@ pub fn pieces(records: &[Record], figures: &[Figure]) -> Vec<Piece> {
         name: format!("chart-{}", file.trim_end_matches(".svg")),
         text: format!("![{alt}](charts/{file})"),
     });
-    tables.chain(charts).collect()
+    tables.chain(over_time::pieces(records)).chain(charts).collect()
 }
 
 /// A table in Markdown; the first column left, all others right. `None` without rows.
@@ -166,12 +176,16 @@ fn stamp(records: &[Record]) -> Option<String> {
     let mut suites: Vec<&str> = records.iter().map(|record| record.suite.as_str()).collect();
     suites.sort_unstable();
     suites.dedup();
+    stamp_of(records, &suites)
+}
+
+/// Where the numbers of some suites are from.
+fn stamp_of(records: &[Record], suites: &[&str]) -> Option<String> {
     let rows: Vec<Vec<String>> = suites
         .iter()
-        .map(|suite| {
-            let data = Data::of(records, suite);
-            vec![(*suite).to_owned(), data.provenance().join("<br>")]
-        })
+        .map(|suite| (*suite, Data::of(records, suite)))
+        .filter(|(_, data)| !data.is_empty())
+        .map(|(suite, data)| vec![suite.to_owned(), data.provenance().join("<br>")])
         .collect();
     let mut text = "| suite | measured |\n|:--|:--|\n".to_owned();
     for row in &rows {
@@ -272,6 +286,28 @@ fn checkout(records: &[Record]) -> Option<String> {
         })
         .collect();
     table(&["contender", "ns per cycle", "p10 to p90", "against slots"].map(str::to_owned), &rows)
+}
+
+/// What each option of ours adds to a cycle of `slots`.
+fn options(records: &[Record]) -> Option<String> {
+    let data = Data::of(records, "options");
+    let median = |option: PoolOption, threads: usize| {
+        let cell = data.filter(|record| record.workload == option.id() && record.threads == threads);
+        cell.spread(NS_PER_OP).map(|spread| spread.median)
+    };
+    let threads = data.threads();
+    let headings = threads.iter().flat_map(|threads| [format!("ns per cycle, threads: {threads}"), "adds".to_owned()]);
+    let headings: Vec<String> = std::iter::once("option".to_owned()).chain(headings).collect();
+    let row = |option: PoolOption| {
+        let fields = threads.iter().flat_map(|threads| {
+            let (with, without) = (median(option, *threads), median(PoolOption::None, *threads));
+            let added = with.zip(without).filter(|_| option != PoolOption::None).map(|(with, without)| with - without);
+            [with, added].map(|ns| ns.map_or_else(|| "–".to_owned(), digits))
+        });
+        std::iter::once(option.label().to_owned()).chain(fields).collect()
+    };
+    let measured = |option: &PoolOption| threads.iter().any(|threads| median(*option, *threads).is_some());
+    table(&headings, &PoolOption::ALL.into_iter().filter(measured).map(row).collect::<Vec<_>>())
 }
 
 fn scaling(records: &[Record]) -> Option<String> {

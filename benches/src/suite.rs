@@ -11,7 +11,7 @@ use crate::backend::Failure;
 use crate::backend::mysql::{HOW_TO_GET_ONE, Mysql, Observer};
 use crate::collect::{Store, criterion_folder, reports_folder};
 use crate::profile::Profile;
-use crate::record::{Cell, Metric, Record, Spread};
+use crate::record::{Cell, Course, Metric, Record, Spread};
 use crate::stamp::Stamp;
 
 /// Criterion's options that take a value, so that the value is not taken for a filter.
@@ -177,6 +177,27 @@ impl Suite {
         let server = if cell.backend == "mariadb" { self.server.as_str() } else { "" };
         let record = |&(metric, spread): &(Metric, Spread)| Record::new(cell, metric, spread, ops, server, &self.stamp);
         store.write(metrics.iter().map(record).collect())
+    }
+
+    /// The same with metrics that were followed over time.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn finish_with_courses(
+        &mut self,
+        cell: &Cell,
+        metrics: &[(Metric, Spread)],
+        courses: &[(Metric, Course)],
+        ops: u64,
+    ) -> Result<(), Failure> {
+        self.finish(cell, metrics, ops)?;
+        let Some(store) = &mut self.store else { return Ok(()) };
+        let record = |(metric, course): &(Metric, Course)| {
+            let spread = Spread::of(&course.values)?;
+            Some(Record::new(cell, *metric, spread, ops, "", &self.stamp).with_course(course))
+        };
+        store.write(courses.iter().filter_map(record).collect())
     }
 
     /// Criterion, set up for one round. A new one each round, since it gives the same name only once.

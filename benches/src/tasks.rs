@@ -13,16 +13,17 @@ use ::pool::{IdleSet, Pool};
 use tokio::runtime::Runtime;
 use tokio::task::yield_now;
 
-use crate::backend::stub::{Hold, Stub, StubConnection, StubManager};
-use crate::backend::{ACQUIRE_TIMEOUT, Backend, Counted, Failure, Gauge, Gauged};
-use crate::contender::AsRaw;
-use crate::contenders::{Entrant, bb8, deadpool, fast_pool, mobc};
+use crate::backend::stub::{Hold, Stub, StubConnection};
+use crate::backend::{Backend, Failure, Gauge, Gauged, Reach};
+use crate::contender::{AsRaw, Options};
+use crate::contenders::parked::Hosted;
+use crate::contenders::{Entrant, bb8, deadpool, fast_pool, mobc, ours};
 use crate::drive::Sample;
 
-/// A pool with an async door.
-pub trait AsyncPool: Send + Sync + 'static {
+/// A pool with an async door. `R` is what a workload works on.
+pub trait AsyncPool<R: ?Sized = StubConnection>: Send + Sync + 'static {
     /// A connection while it is lent.
-    type Guard<'a>: AsRaw<StubConnection> + Send
+    type Guard<'a>: AsRaw<R> + Send
     where
         Self: 'a;
 
@@ -65,58 +66,58 @@ pub const ENTRANTS: [Entrant; 8] = [
     Entrant::FastPool,
 ];
 
-/// A guard that derefs to a counted stub.
+/// A guard that derefs to a counted connection.
 #[derive(Debug)]
-pub struct Lent<G>(G);
+pub struct Lent<G>(pub G);
 
-impl<G: std::ops::DerefMut<Target = Counted<StubConnection>>> AsRaw<StubConnection> for Lent<G> {
-    fn as_raw(&mut self) -> &mut StubConnection {
-        self.0.as_raw()
+impl<R: ?Sized, G: std::ops::DerefMut<Target: AsRaw<R>>> AsRaw<R> for Lent<G> {
+    fn as_raw(&mut self) -> &mut R {
+        (*self.0).as_raw()
     }
 }
 
-impl<I: IdleSet> AsyncPool for Pool<Gauged<StubManager>, I> {
-    type Guard<'a> = Lent<::pool::Guard<'a, Gauged<StubManager>, I>>;
+impl<R: ?Sized, M: Reach<Connection: AsRaw<R>>, I: IdleSet> AsyncPool<R> for Pool<Gauged<M>, I> {
+    type Guard<'a> = Lent<::pool::Guard<'a, Gauged<M>, I>>;
 
     async fn acquire(&self) -> Result<Self::Guard<'_>, Failure> {
-        self.get_async().await.map(Lent).map_err(|error| Failure::of("our pool", error))
+        self.get_async().await.map(Lent).map_err(|error| Failure::with_causes("our pool", &error))
     }
 }
 
-impl AsyncPool for ::deadpool::managed::Pool<deadpool::Deadpool<StubManager>> {
-    type Guard<'a> = Lent<::deadpool::managed::Object<deadpool::Deadpool<StubManager>>>;
+impl<R: ?Sized, M: Reach<Connection: AsRaw<R>>> AsyncPool<R> for ::deadpool::managed::Pool<deadpool::Deadpool<M>> {
+    type Guard<'a> = Lent<::deadpool::managed::Object<deadpool::Deadpool<M>>>;
 
     async fn acquire(&self) -> Result<Self::Guard<'_>, Failure> {
-        self.get().await.map(Lent).map_err(|error| Failure::of("deadpool", error))
+        self.get().await.map(Lent).map_err(|error| Failure::with_causes("deadpool", &error))
     }
 }
 
-impl AsyncPool for ::bb8::Pool<bb8::Bb8<StubManager>> {
-    type Guard<'a> = Lent<::bb8::PooledConnection<'a, bb8::Bb8<StubManager>>>;
+impl<R: ?Sized, M: Reach<Connection: AsRaw<R>>> AsyncPool<R> for ::bb8::Pool<bb8::Bb8<M>> {
+    type Guard<'a> = Lent<::bb8::PooledConnection<'a, bb8::Bb8<M>>>;
 
     async fn acquire(&self) -> Result<Self::Guard<'_>, Failure> {
-        self.get().await.map(Lent).map_err(|error| Failure::of("bb8", error))
+        self.get().await.map(Lent).map_err(|error| Failure::with_causes("bb8", &error))
     }
 }
 
-impl AsyncPool for ::mobc::Pool<mobc::Mobc<StubManager>> {
-    type Guard<'a> = Lent<::mobc::Connection<mobc::Mobc<StubManager>>>;
+impl<R: ?Sized, M: Reach<Connection: AsRaw<R>>> AsyncPool<R> for ::mobc::Pool<mobc::Mobc<M>> {
+    type Guard<'a> = Lent<::mobc::Connection<mobc::Mobc<M>>>;
 
     async fn acquire(&self) -> Result<Self::Guard<'_>, Failure> {
-        self.get().await.map(Lent).map_err(|error| Failure::of("mobc", error))
+        self.get().await.map(Lent).map_err(|error| Failure::with_causes("mobc", &error))
     }
 }
 
-impl AsyncPool for ::fast_pool::Pool<fast_pool::FastPool<StubManager>> {
-    type Guard<'a> = Lent<::fast_pool::ConnectionGuard<fast_pool::FastPool<StubManager>>>;
+impl<R: ?Sized, M: Reach<Connection: AsRaw<R> + Unpin>> AsyncPool<R> for ::fast_pool::Pool<fast_pool::FastPool<M>> {
+    type Guard<'a> = Lent<::fast_pool::ConnectionGuard<fast_pool::FastPool<M>>>;
 
     async fn acquire(&self) -> Result<Self::Guard<'_>, Failure> {
-        self.get().await.map(Lent).map_err(|error| Failure::of("fast_pool", error))
+        self.get().await.map(Lent).map_err(|error| Failure::with_causes("fast_pool", &error))
     }
 }
 
 /// Something to do with a pool whose type only [`enter`] knows.
-pub trait VisitAsync {
+pub trait VisitAsync<R: ?Sized = StubConnection> {
     /// What comes out of it.
     type Output;
 
@@ -125,7 +126,7 @@ pub trait VisitAsync {
     /// # Errors
     ///
     /// Whatever stopped it.
-    fn visit<P: AsyncPool>(self, runtime: &Runtime, pool: Arc<P>) -> Result<Self::Output, Failure>;
+    fn visit<P: AsyncPool<R>>(self, runtime: &Runtime, pool: Arc<P>) -> Result<Self::Output, Failure>;
 }
 
 /// Builds the async pool of a row with `size` stubs, all open, and shows it to `visit`.
@@ -140,18 +141,38 @@ pub fn enter<V: VisitAsync>(
     size: usize,
     visit: V,
 ) -> Result<V::Output, Failure> {
+    enter_with(entrant, stub, gauge, &Options::filled(size), visit)
+}
+
+/// [`enter`] for any backend and other options; `min_idle` connections are open.
+///
+/// # Errors
+///
+/// As [`enter`].
+pub fn enter_with<B: Backend, V: VisitAsync<B::Raw>>(
+    entrant: Entrant,
+    backend: &B,
+    gauge: &Arc<Gauge>,
+    options: &Options,
+    visit: V,
+) -> Result<V::Output, Failure> {
     use ::pool::idle::{LockFreeQueue, LockfreeCrateQueue, MutexQueue, Slots};
 
-    let manager = stub.manager(gauge);
+    let manager = backend.manager(gauge);
+    let opened = options.min_idle;
     let output = match entrant {
-        Entrant::Mutex => ours::<MutexQueue, V>(manager, size, visit),
-        Entrant::LockFree => ours::<LockFreeQueue, V>(manager, size, visit),
-        Entrant::LockfreeCrate => ours::<LockfreeCrateQueue, V>(manager, size, visit),
-        Entrant::Slots => ours::<Slots, V>(manager, size, visit),
-        Entrant::Deadpool => deadpool::open(size, manager)?.visit(size, visit),
-        Entrant::Bb8 => bb8::open(size, manager)?.visit(size, visit),
-        Entrant::Mobc => mobc::open(size, manager)?.visit(size, visit),
-        Entrant::FastPool => fast_pool::open(size, manager)?.visit(size, visit),
+        Entrant::Mutex => Hosted::build(async || ours::build::<_, MutexQueue>(options, manager))?.visit(opened, visit),
+        Entrant::LockFree => {
+            Hosted::build(async || ours::build::<_, LockFreeQueue>(options, manager))?.visit(opened, visit)
+        }
+        Entrant::LockfreeCrate => {
+            Hosted::build(async || ours::build::<_, LockfreeCrateQueue>(options, manager))?.visit(opened, visit)
+        }
+        Entrant::Slots => Hosted::build(async || ours::build::<_, Slots>(options, manager))?.visit(opened, visit),
+        Entrant::Deadpool => deadpool::open_with(options, manager)?.visit(opened, visit),
+        Entrant::Bb8 => bb8::open_with(options, manager)?.visit(opened, visit),
+        Entrant::Mobc => mobc::open_with(options, manager)?.visit(opened, visit),
+        Entrant::FastPool => fast_pool::open_with(options, manager)?.visit(opened, visit),
         _ => Err(Failure::new("it has no async door")),
     }
     .map_err(|failure| failure.during(entrant.row().label))?;
@@ -159,21 +180,16 @@ pub fn enter<V: VisitAsync>(
     Ok(output)
 }
 
-fn ours<I: IdleSet, V: VisitAsync>(manager: Gauged<StubManager>, size: usize, visit: V) -> Result<V::Output, Failure> {
-    let builder = Pool::<_, I>::builder().max_size(size).min_idle(size).acquire_timeout(ACQUIRE_TIMEOUT);
-    let hosted = crate::contenders::parked::Hosted::build(async || {
-        builder.build(manager).map_err(|error| Failure::of("our pool", error))
-    })?;
-    hosted.visit(size, visit)
-}
-
-impl<P: AsyncPool> crate::contenders::parked::Hosted<P> {
-    /// Opens all connections and shows the pool to `visit`.
-    fn visit<V: VisitAsync>(self, size: usize, visit: V) -> Result<V::Output, Failure> {
+impl<P> Hosted<P> {
+    /// Opens `opened` connections and shows the pool to `visit`.
+    fn visit<R: ?Sized, V: VisitAsync<R>>(self, opened: usize, visit: V) -> Result<V::Output, Failure>
+    where
+        P: AsyncPool<R>,
+    {
         let (pool, runtime) = self.into_parts();
         runtime.block_on(async {
-            let mut guards = Vec::with_capacity(size);
-            for _ in 0..size {
+            let mut guards = Vec::with_capacity(opened);
+            for _ in 0..opened {
                 guards.push(pool.acquire().await?);
             }
             Ok::<_, Failure>(())

@@ -3,14 +3,22 @@
 use std::fs;
 use std::path::PathBuf;
 
-use benches::chart::figures::{Figure, figures};
+use benches::chart::figures::{Data, Figure, figures};
 use benches::collect::{Store, read, read_all, take_criterion_samples};
 use benches::contenders::Entrant;
+use benches::fairness::{Contestant, Load};
+use benches::footprint::{CROWD_MS, IDLE_BYTES, Question, TASK_BYTES, THREAD_BYTES, THREADS};
+use benches::options::PoolOption;
 use benches::record::{
-    CLOSE_NS, CONNECT_NS, Cell, MAX, Metric, NS_PER_OP, OPS_PER_S, P50, P99, P999, PARTS, PING_NS, Record, Spread,
-    THREAD_NS_PER_OP, UNFAIRNESS, WALL_MS,
+    CLOSE_NS, CONNECT_NS, Cell, Course, MAX, Metric, NS_PER_OP, OPS_PER_S, P50, P99, P999, PARTS, PING_NS, Record,
+    Spread, THREAD_NS_PER_OP, UNFAIRNESS, WALL_MS,
 };
 use benches::report::{pieces, publish, splice};
+use benches::scenario::cancel::USABLE;
+use benches::scenario::door::Kind;
+use benches::scenario::outage::{ATTEMPTS_PER_S, FAILURES, RECOVERY_MS, RETURNED_MS, SUCCESSES, TOLD, UNTOLD, WENT_MS};
+use benches::scenario::spike::{OPEN, OPENED, OPENED_WHEN_SERVED};
+use benches::scenario::{ERRORS, Scenario};
 use benches::stamp::Stamp;
 use benches::tasks::TaskHold;
 use benches::ways::Way;
@@ -124,6 +132,7 @@ fn everything() -> Vec<Record> {
             records.push(record(&cell, OPS_PER_S, 1e4));
         }
     }
+    over_time(&mut records);
     for way in Way::ALL {
         let cell = cell("connect", "connect", way.id(), 1, 1);
         if way.is_ping() {
@@ -134,6 +143,100 @@ fn everything() -> Vec<Record> {
         }
     }
     records
+}
+
+/// Records of the scenarios, the policies and the memory, with courses.
+fn over_time(records: &mut Vec<Record>) {
+    let course = |step_ms: u64, most: f64| Course {
+        step_ms,
+        values: (0..120).map(|step| most * f64::from(step % 7) / 6.0).collect(),
+    };
+    for scenario in Scenario::ALL {
+        for kind in Kind::ALL {
+            for (place, entrant) in kind.entrants().iter().enumerate() {
+                let cell = cell("scenarios", &scenario.workload(kind), entrant.row().id, 20, 10);
+                let large = 10f64.powf(place as f64 / 2.0);
+                let summary = [
+                    OPENED,
+                    OPENED_WHEN_SERVED,
+                    WALL_MS,
+                    OPS_PER_S,
+                    P50,
+                    P99,
+                    P999,
+                    MAX,
+                    UNFAIRNESS,
+                    ERRORS,
+                    TOLD,
+                    UNTOLD,
+                    ATTEMPTS_PER_S,
+                    RECOVERY_MS,
+                    USABLE,
+                ];
+                records.extend(summary.map(|metric| record(&cell, metric, 1_234.0 * large)));
+                records.push(record(&cell, WENT_MS, 1_000.0));
+                records.push(record(&cell, RETURNED_MS, 11_000.0));
+                let followed = match scenario {
+                    Scenario::Spike => vec![(OPEN, course(10, 50.0))],
+                    Scenario::Outage => vec![(SUCCESSES, course(100, 180.0)), (FAILURES, course(100, 20.0 * large))],
+                    Scenario::Saturation => {
+                        let waits = [P50, P99, MAX].map(|metric| (metric, course(1_000, 1e6 * large)));
+                        [(OPS_PER_S, course(1_000, 4_000.0))].into_iter().chain(waits).collect()
+                    }
+                    Scenario::Churn | Scenario::Cancel => Vec::new(),
+                };
+                records.extend(followed.iter().map(|(metric, course)| record(&cell, *metric, 1.0).with_course(course)));
+            }
+        }
+    }
+    for load in Load::ALL {
+        for (place, contestant) in Contestant::ALL.into_iter().enumerate().filter(|(_, one)| load.suits(*one)) {
+            let cell = contestant.cell(load);
+            for (metric, value) in [(OPS_PER_S, 1e8), (P50, 30.0), (P99, 3e4), (P999, 3e6), (MAX, 4e8)] {
+                records.push(record(&cell, metric, value / 3f64.powi(i32::try_from(place).unwrap())));
+            }
+            records.push(record(&cell, UNFAIRNESS, 1.0 + place as f64));
+        }
+    }
+    for question in Question::ALL {
+        for entrant in question.entrants() {
+            let cell = question.cell(*entrant, 25_000);
+            for metric in [IDLE_BYTES, THREADS, THREAD_BYTES, TASK_BYTES, CROWD_MS] {
+                records.push(record(&cell, metric, 1_234.0));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_number_and_its_course_are_two_records() {
+    let folder = Folder::new("course");
+    let mut store = Store::open(&folder.0, "scenarios", &stamp("0123456789")).unwrap();
+    let cell = cell("scenarios", "saturation over time, threads", "slots", 16, 4);
+    let whole = record(&cell, OPS_PER_S, 5.0);
+    let course = Course { step_ms: 100, values: vec![4.0, 6.0] };
+    let followed = record(&cell, OPS_PER_S, 7.0).with_course(&course);
+    store.write(vec![whole.clone()]).unwrap();
+    store.write(vec![followed.clone()]).unwrap();
+    let records = read_all(&folder.0).unwrap();
+    assert_eq!(records, [whole, followed]);
+    let data = Data::of(&records, "scenarios");
+    assert_eq!(data.spread(OPS_PER_S), Some(spread(5.0)));
+    assert_eq!(data.course(OPS_PER_S), Some(course));
+}
+
+#[test]
+fn records_from_before_there_were_courses_are_read() {
+    let folder = Folder::new("old");
+    let mut store = Store::open(&folder.0, "checkout", &stamp("0123456789")).unwrap();
+    let written = record(&cell("checkout", "checkout", "slots", 1, 10), NS_PER_OP, 5.0);
+    store.write(vec![written.clone()]).unwrap();
+    let path = folder.0.join("data/checkout.csv");
+    let text = fs::read_to_string(&path).unwrap();
+    let old: Vec<&str> = text.lines().map(|line| line.rsplitn(3, ',').nth(2).unwrap()).collect();
+    assert!(old[0].ends_with(",date"), "{}", old[0]);
+    fs::write(&path, old.join("\n")).unwrap();
+    assert_eq!(read(&path).unwrap(), [written]);
 }
 
 #[test]
@@ -229,7 +332,7 @@ fn all_figures() -> Vec<Figure> {
 #[test]
 fn every_chart_is_drawn_and_says_where_its_numbers_are_from() {
     let figures = all_figures();
-    assert_eq!(figures.len(), 11, "{:?}", figures.iter().map(|figure| figure.file).collect::<Vec<_>>());
+    assert_eq!(figures.len(), 15, "{:?}", figures.iter().map(|figure| figure.file).collect::<Vec<_>>());
     for Figure { file, svg, .. } in figures {
         assert!(svg.contains("commit 0123456789"), "{file} does not name its commit");
         assert!(svg.contains("A processor"), "{file} does not name its machine");
@@ -287,8 +390,26 @@ fn a_report_is_filled_and_filling_it_again_changes_nothing() {
 }
 
 #[test]
+fn the_options_table_says_what_each_option_adds() {
+    let mut records = Vec::new();
+    for (place, option) in PoolOption::ALL.into_iter().enumerate() {
+        assert_eq!(PoolOption::from_id(option.id()), Some(option));
+        for threads in [1, 2] {
+            let cell = cell("options", option.id(), Entrant::Slots.row().id, threads, 10);
+            records.push(record(&cell, NS_PER_OP, 6.0 + 10.0 * (place * threads) as f64));
+        }
+    }
+    let pieces = pieces(&records, &figures(&records).unwrap());
+    let table = &pieces.iter().find(|piece| piece.name == "table-options").expect("there are records").text;
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 2 + PoolOption::ALL.len(), "{table}");
+    assert_eq!(lines[2], "| none: all defaults | 6 | – | 6 | – |");
+    assert_eq!(lines[4], "| `on_checkin`, an empty hook | 26 | 20 | 46 | 40 |");
+}
+
+#[test]
 fn every_piece_has_its_place_in_the_published_report() {
-    let report = include_str!("../../reports/README.md");
+    let report = concat!(include_str!("../../reports/README.md"), include_str!("../../reports/SCENARIOS.md"));
     let records = everything();
     for piece in pieces(&records, &figures(&records).unwrap()) {
         assert!(report.contains(&format!("<!-- BEGIN generated:{} -->", piece.name)), "{} has no place", piece.name);

@@ -175,8 +175,10 @@ pub enum BusMessage {
     Displace {
         /// The user.
         user: u32,
-        /// The session on the receiving node.
+        /// The session on the receiving node,
         session: u64,
+        /// in this start of it.
+        incarnation: u64,
     },
     /// A user came, went or moved: what nodes remember of him is out of date.
     Moved {

@@ -207,32 +207,34 @@ impl Config {
 
     /// The store's part.
     pub fn store_options(&self) -> StoreOptions {
-        let mut options = StoreOptions::default();
-        options.pool = Options {
-            min_idle: self.pool_min_idle,
-            max_size: self.pool_size,
-            acquire_timeout: Duration::from_millis(self.pool_acquire_ms),
-            idle_timeout: Duration::from_secs(self.pool_idle_s),
-        };
-        options.durability = self.durability;
-        options.max_pending = self.max_pending_requests;
-        options.max_pending_messages = self.max_pending_messages;
-        options.max_batch = self.max_batch;
-        options.committers = self.committers;
-        options.max_friends = self.max_friends;
-        options.max_groups = self.max_groups;
-        options.max_members = self.max_members;
-        options
+        StoreOptions {
+            pool: Options {
+                min_idle: self.pool_min_idle,
+                max_size: self.pool_size,
+                acquire_timeout: Duration::from_millis(self.pool_acquire_ms),
+                idle_timeout: Duration::from_secs(self.pool_idle_s),
+            },
+            durability: self.durability,
+            max_pending: self.max_pending_requests,
+            max_pending_messages: self.max_pending_messages,
+            max_batch: self.max_batch,
+            committers: self.committers,
+            max_friends: self.max_friends,
+            max_groups: self.max_groups,
+            max_members: self.max_members,
+            ..StoreOptions::default()
+        }
     }
 
     /// The passwords' part.
     pub fn auth_options(&self) -> AuthOptions {
-        let mut options = AuthOptions::default();
-        options.memory_kib = self.password_memory_kib;
-        options.passes = self.password_passes;
-        options.concurrency = self.password_concurrency.try_into().unwrap_or(options.concurrency);
-        options.max_pending = self.max_pending_passwords;
-        options
+        let default = AuthOptions::default();
+        AuthOptions {
+            memory_kib: self.password_memory_kib,
+            passes: self.password_passes,
+            concurrency: self.password_concurrency.try_into().unwrap_or(default.concurrency),
+            max_pending: self.max_pending_passwords,
+        }
     }
 
     /// The node's name, now that its address is known.

@@ -46,9 +46,13 @@ pub(crate) struct Outgoing {
 /// The members of groups, remembered for a short time.
 pub(crate) struct Members {
     cache: Duration,
-    groups: Mutex<HashMap<GroupId, (Arc<[UserId]>, Instant)>>,
+    groups: Mutex<HashMap<GroupId, Remembered>>,
+    /// Counts what was forgotten, so that an answer that was on its way meanwhile is not remembered.
     forgotten: Mutex<u64>,
 }
+
+/// Members, and until when they are believed.
+type Remembered = (Arc<[UserId]>, Instant);
 
 impl Members {
     pub(crate) fn new(cache: Duration) -> Self {
@@ -149,15 +153,29 @@ impl Node {
                 }
             };
             results.push(Ok(ChatResult { seq: Some(receipt.seq.0), at: receipt.at.0, duplicate: receipt.is_repeat }));
-            if !receipt.is_repeat {
-                let push = Arc::new(push(sender, message, Some(receipt.seq), receipt.at.0));
-                if session.offer(&push) == Offered::Done {
-                    reached.add(session);
+            let push = if receipt.is_repeat {
+                // Whoever stored it first may have died before it told anybody. What counts is what was stored, not what
+                // the repeat says; who has it already drops it.
+                match self.read_one(sender.id, message.conversation, receipt.seq).await {
+                    Some(push) => push,
+                    None => continue,
                 }
-                self.deliver(&push, reached).await;
+            } else {
+                push(sender, message, Some(receipt.seq), receipt.at.0)
+            };
+            let push = Arc::new(push);
+            if session.offer(&push) == Offered::Done {
+                reached.add(session);
             }
+            self.deliver(&push, reached).await;
         }
         results
+    }
+
+    /// A message from the store.
+    async fn read_one(&self, reader: UserId, conversation: Conversation, seq: Seq) -> Option<Push> {
+        let page = self.store().history(reader, conversation, Page::After(Seq(seq.0 - 1)), 1).await.ok()?;
+        page.into_iter().next().filter(|message| message.seq == seq).map(Push::stored)
     }
 
     /// Tells a stored message to everybody it is for, except its sender.
@@ -436,6 +454,7 @@ impl Node {
             if is_login {
                 is_login = false;
                 let text = "everything that was waiting has been sent".into();
+                session.room().await;
                 session.tell(Notice { code: NoticeCode::Synced, text, reconnect_ms: None }.frame());
             }
             let is_done = session.with(|outbox, _| {
@@ -475,9 +494,13 @@ impl Node {
                 for message in page {
                     let push = Arc::new(Push::stored(message));
                     loop {
+                        // Written first, or there would never be room.
                         let is_full = session.with_unflushed(|outbox, limits| outbox.is_full(limits));
-                        if is_full && !session.room().await {
-                            return Ok(());
+                        if is_full {
+                            session.flush();
+                            if !session.room().await {
+                                return Ok(());
+                            }
                         }
                         match session.offer(&push) {
                             Offered::Done => break,

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll};
@@ -13,9 +15,11 @@ use futures_util::task::AtomicWaker;
 use parking_lot::{Mutex, RwLock};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
+use tokio::time::Sleep;
 
 use crate::metrics::Metrics;
 use crate::outbox::{Closing, Offered, Outbox, QueueLimits};
+use crate::protocol::MAX_SERVER_FRAME;
 use crate::protocol::event::{Event, Notice, NoticeCode};
 use crate::push::Push;
 use crate::store::{Conversation, Cursor, Seq, SessionId, Store, UserId};
@@ -131,20 +135,15 @@ impl Session {
         offered
     }
 
-    /// Puts a frame into the queue and writes it. A client that does not read its answers and news is disconnected.
+    /// Puts an answer into the queue and writes it.
     pub(crate) fn send(&self, frame: Bytes) {
         let mut outbox = self.outbox.lock();
-        if outbox.closing.is_some() {
+        // A connection that is about to be closed is still told what became of its commands.
+        if outbox.closing == Some(Closing::Gone) {
             return;
         }
         outbox.push(frame);
-        // Answers may pass the limit, since no command is read before there is room again; a client that is this far
-        // behind with news is not reading.
-        let (frames, bytes) = outbox.len();
-        if frames > 2 * self.shared.limits.frames && bytes > self.shared.limits.bytes {
-            return self.close_locked(&mut outbox, NoticeCode::SlowConsumer);
-        }
-        self.flush_locked(&mut outbox);
+        self.flush_or_close(&mut outbox);
     }
 
     /// Tells a modern client some news. Original clients know none.
@@ -153,11 +152,18 @@ impl Session {
         if outbox.closing.is_some() || !outbox.is_modern {
             return;
         }
-        if outbox.is_full(&self.shared.limits) {
-            return self.close_locked(&mut outbox, NoticeCode::SlowConsumer);
-        }
         outbox.push(frame);
-        self.flush_locked(&mut outbox);
+        self.flush_or_close(&mut outbox);
+    }
+
+    /// Writes what was just put into the queue without regard to its limit: an answer, or news, which cannot be read from
+    /// the store again. A client that is so far behind that they alone fill a second queue is not reading.
+    fn flush_or_close(&self, outbox: &mut Outbox) {
+        let ((frames, bytes), limits) = (outbox.len(), &self.shared.limits);
+        if frames > 2 * limits.frames || bytes > 2 * limits.bytes + MAX_SERVER_FRAME {
+            return self.close_locked(outbox, NoticeCode::SlowConsumer);
+        }
+        self.flush_locked(outbox);
     }
 
     /// Writes what waits.
@@ -200,8 +206,8 @@ impl Session {
     pub(crate) fn poll_flush(
         &self,
         cx: &mut Context<'_>,
-        timer: &mut Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
-        mut write: Option<&mut dyn FnMut(&mut Context<'_>, &[u8]) -> Poll<std::io::Result<usize>>>,
+        timer: &mut Option<Pin<Box<Sleep>>>,
+        mut write: Option<Write<'_>>,
     ) {
         self.waker.register(cx.waker());
         let mut outbox = self.outbox.lock();
@@ -354,6 +360,9 @@ impl Session {
         cursor.is_ok()
     }
 }
+
+/// Writes to a socket that only the session's task has.
+pub(crate) type Write<'a> = &'a mut dyn FnMut(&mut Context<'_>, &[u8]) -> Poll<io::Result<usize>>;
 
 /// What a notice says in words.
 fn text(code: NoticeCode) -> &'static str {

@@ -169,7 +169,8 @@ impl Node {
                 session.close(NoticeCode::Displaced);
             }
         } else {
-            let message = BusMessage::Displace { user: user.get(), session: location.session.0 };
+            let (session, incarnation) = (location.session.0, location.lease.incarnation.0);
+            let message = BusMessage::Displace { user: user.get(), session, incarnation };
             self.bus.hint(location.lease.node, message.encode());
         }
     }
@@ -371,9 +372,10 @@ impl Node {
                     session.tell(frame.clone());
                 }
             }
-            BusMessage::Displace { user, session } => {
-                if let Some(session) = self.hub.session(SessionId(session))
-                    && session.user().map(UserId::get) == Some(user)
+            BusMessage::Displace { session, incarnation, .. } => {
+                // It may be so fresh that it does not know its user yet.
+                if incarnation == self.lease.incarnation.0
+                    && let Some(session) = self.hub.session(SessionId(session))
                 {
                     session.close(NoticeCode::Displaced);
                 }

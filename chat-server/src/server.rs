@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -38,6 +38,10 @@ const RECONNECT_SPREAD: Duration = Duration::from_secs(2);
 
 /// How long to wait before accepting again when the system has no more files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections that the system may hold until they are accepted: all the clients of another node may come at once. The
+/// system has a limit of its own (`net.core.somaxconn`).
+const BACKLOG: u32 = 4096;
 
 /// TCP's own signs of life, for clients that send none: after a minute of silence, every ten seconds, six times.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(10), 6);
@@ -102,9 +106,9 @@ impl Server {
             _ => None,
         };
         let auth = Auth::new(config.auth_options())?;
-        let listener = listen(config.listen).await?;
+        let listener = listen(config.listen)?;
         let http = match config.http {
-            Some(address) => Some(listen(address).await?),
+            Some(address) => Some(listen(address)?),
             None => None,
         };
         let address = listener.local_addr().unwrap_or(config.listen);
@@ -176,8 +180,15 @@ async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, StoreEr
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
-    TcpListener::bind(address).await.map_err(|cause| ServerError::Listen { address, cause })
+fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // A node that was restarted gets its port back at once.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|cause| ServerError::Listen { address, cause })
 }
 
 async fn open_bus(config: &Config, source: BusSource, node: NodeId) -> Result<(Bus, BusEvents), ServerError> {

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use crate::Manager;
 use crate::core::{Core, end_of, tally};
 use crate::error::AcquireError;
+use crate::events::Event;
+use crate::extras::Caller;
 use crate::guard::{Guard, OwnedGuard};
 use crate::idle::IdleSet;
 use crate::slot::Held;
@@ -34,6 +36,7 @@ where
     since: Instant,
     deadline: Instant,
     start: Start,
+    caller: Caller,
     kind: std::marker::PhantomData<fn() -> (M, I)>,
 }
 
@@ -44,10 +47,10 @@ where
     B: Borrow<Core<M, I>>,
 {
     /// Enters the line at the end and looks once more. `Pending`: the alarm will ring.
-    fn enter(core: B, alarm: Alarm, timeout: Duration, start: Start) -> (Self, Poll<Acquired<M>>) {
+    fn enter(core: B, alarm: Alarm, timeout: Duration, start: Start, caller: Caller) -> (Self, Poll<Acquired<M>>) {
         let since = now();
-        let mut place =
-            Self { core, ticket: None, since, deadline: end_of(since, timeout), start, kind: std::marker::PhantomData };
+        let deadline = end_of(since, timeout);
+        let mut place = Self { core, ticket: None, since, deadline, start, caller, kind: std::marker::PhantomData };
         tally(&place.core.borrow().tallies.waits);
         let poll = match place.take_place(alarm, false) {
             Err(error) => Poll::Ready(Err(error)),
@@ -76,10 +79,16 @@ where
         if core.is_strict() {
             // Whoever is first gets what is idle, and that may not be us.
             core.attend();
-        } else if let Some(held) = core.look() {
+        } else if let Some(held) = core.look(self.caller) {
             return self.served(held);
         }
-        core.demand();
+        core.demand_in_line();
+        // Looked at when we stand in line: whoever turns the waiters away later answers us, too.
+        if let Some(failure) = core.refusal() {
+            let error = core.failed(failure, self.since);
+            self.leave();
+            return Poll::Ready(Err(error));
+        }
         Poll::Pending
     }
 
@@ -93,7 +102,7 @@ where
             let mut news = core.waiters.news(ticket);
             if let News::None | News::LookAgain = news {
                 if !core.is_strict()
-                    && let Some(held) = core.look()
+                    && let Some(held) = core.look(self.caller)
                 {
                     return self.served(held);
                 }
@@ -111,7 +120,7 @@ where
                     return Poll::Ready(Err(error));
                 }
                 News::Handed(held) => {
-                    if let Some(held) = core.inspect(held) {
+                    if let Some(held) = core.inspect_handed(held, self.caller) {
                         return self.served(held);
                     }
                     // It was no good. We have waited longest, so we go on from the front.
@@ -140,7 +149,7 @@ where
         if let Some(ticket) = self.ticket.take() {
             let handed = core.waiters.leave(ticket);
             core.attend();
-            if let Some(held) = handed.and_then(|held| core.inspect(held)) {
+            if let Some(held) = handed.and_then(|held| core.inspect_handed(held, self.caller)) {
                 return self.served(held);
             }
         }
@@ -167,7 +176,13 @@ where
     B: Borrow<Core<M, I>>,
 {
     fn drop(&mut self) {
+        let is_cancelled = self.ticket.is_some();
         self.leave();
+        if is_cancelled {
+            let core = self.core.borrow();
+            tally(&core.tallies.cancelled);
+            core.emit(Event::AcquireCancelled { waited: now().saturating_duration_since(self.since) });
+        }
     }
 }
 
@@ -177,30 +192,32 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     }
 
     /// What can be had without standing in line.
-    fn look_as_newcomer(&self) -> Option<Held> {
+    fn look_as_newcomer(&self, caller: Caller) -> Option<Held> {
         if self.waiters.attention_hint() & LINE != 0 || self.is_closed() {
             return None;
         }
-        self.look()
+        self.look(caller)
     }
 
     /// The part of a blocking acquire that begins when nothing was idle.
     #[cold]
+    #[track_caller]
     pub(crate) fn acquire_blocking(&self, timeout: Duration) -> Acquired<M> {
         let start = Start::now();
-        if let Some(held) = self.look_as_newcomer() {
+        let caller = Caller::here().waiting(self);
+        if let Some(held) = self.look_as_newcomer(caller) {
             self.clocks.book(Phase::Wait, start);
             return Ok(held);
         }
         if timeout.is_zero() {
             return Err(self.timed_out(Duration::ZERO));
         }
-        if let Some(held) = self.spin.look(|| self.look_as_newcomer()) {
+        if let Some(held) = self.spin.look(|| self.look_as_newcomer(caller)) {
             self.clocks.book(Phase::Wait, start);
             return Ok(held);
         }
         let alarm = || Alarm::Thread(thread::current());
-        let (mut place, mut poll) = InLine::enter(self, alarm(), timeout, start);
+        let (mut place, mut poll) = InLine::enter(self, alarm(), timeout, start, caller);
         loop {
             match poll {
                 Poll::Ready(answer) => return answer,
@@ -220,6 +237,7 @@ where
 {
     core: B,
     timeout: Duration,
+    caller: Caller,
     place: Option<InLine<B, M, I>>,
 }
 
@@ -232,7 +250,7 @@ where
     #[inline(always)]
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Acquired<M>> {
         if self.place.is_none()
-            && let Some(held) = self.core.borrow().checkout()
+            && let Some(held) = self.core.borrow().checkout_for(self.caller)
         {
             return Poll::Ready(Ok(held));
         }
@@ -247,14 +265,14 @@ where
             None => {
                 let start = Start::now();
                 let core = self.core.borrow();
-                if let Some(held) = core.look_as_newcomer() {
-                    core.clocks.book(Phase::Wait, start);
-                    return Poll::Ready(Ok(held));
-                }
+                let caller = self.caller.waiting(core);
                 if self.timeout.is_zero() {
+                    if let Some(held) = core.look_as_newcomer(caller) {
+                        return Poll::Ready(Ok(held));
+                    }
                     return Poll::Ready(Err(core.timed_out(Duration::ZERO)));
                 }
-                let (place, poll) = InLine::enter(self.core.clone(), alarm(), self.timeout, start);
+                let (place, poll) = InLine::enter(self.core.clone(), alarm(), self.timeout, start, caller);
                 self.place = Some(place);
                 poll
             }
@@ -276,8 +294,9 @@ pub struct Acquire<'p, M: Manager, I: IdleSet> {
 }
 
 impl<'p, M: Manager, I: IdleSet> Acquire<'p, M, I> {
+    #[track_caller]
     pub(crate) fn new(core: &'p Core<M, I>, timeout: Duration) -> Self {
-        Self { waiting: Waiting { core, timeout, place: None } }
+        Self { waiting: Waiting { core, timeout, caller: Caller::here(), place: None } }
     }
 }
 
@@ -299,8 +318,9 @@ pub struct AcquireOwned<M: Manager, I: IdleSet> {
 }
 
 impl<M: Manager, I: IdleSet> AcquireOwned<M, I> {
+    #[track_caller]
     pub(crate) fn new(core: Arc<Core<M, I>>, timeout: Duration) -> Self {
-        Self { waiting: Waiting { core, timeout, place: None } }
+        Self { waiting: Waiting { core, timeout, caller: Caller::here(), place: None } }
     }
 }
 

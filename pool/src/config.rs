@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::error::{BuildError, ConfigError};
+use crate::hooks::Hooks;
 use crate::idle::IdleSet;
 use crate::{Manager, Pool};
 
@@ -17,6 +18,9 @@ pub const MAX_SIZE_LIMIT: usize = 65_536;
 ///
 /// Longer times would overflow the arithmetic on deadlines on some platforms; `None` is how to say "never".
 pub const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// Longer than a restart of a database or a fail-over should take, shorter than callers care to wait for nothing.
+const DEFAULT_FAIL_FAST_AFTER: Duration = Duration::from_secs(5);
 
 /// Who gets a connection that comes back while callers wait.
 ///
@@ -44,30 +48,45 @@ impl Default for Fairness {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Config {
     pub(crate) max_size: usize,
+    /// `None`: as many as `max_size`.
+    pub(crate) capacity: Option<usize>,
     pub(crate) min_idle: usize,
     pub(crate) max_connecting: usize,
     pub(crate) acquire_timeout: Duration,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) max_lifetime: Option<Duration>,
     pub(crate) validate_after_idle: Option<Duration>,
+    pub(crate) keepalive: Option<Duration>,
+    pub(crate) fail_fast_after: Option<Duration>,
     pub(crate) backoff: (Duration, Duration),
     pub(crate) fairness: Fairness,
     pub(crate) name: String,
+    pub(crate) histograms: bool,
+    pub(crate) record_loans: bool,
+    pub(crate) leak_after: Option<Duration>,
+    pub(crate) slow_acquire: Option<Duration>,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             max_size: 10,
+            capacity: None,
             min_idle: 0,
             max_connecting: 4,
             acquire_timeout: Duration::from_secs(30),
             idle_timeout: Some(Duration::from_secs(600)),
             max_lifetime: Some(Duration::from_secs(1800)),
             validate_after_idle: Some(Duration::from_secs(30)),
+            keepalive: None,
+            fail_fast_after: Some(DEFAULT_FAIL_FAST_AFTER),
             backoff: (Duration::from_millis(20), Duration::from_secs(1)),
             fairness: Fairness::default(),
             name: String::from("pool"),
+            histograms: false,
+            record_loans: false,
+            leak_after: None,
+            slow_acquire: None,
         }
     }
 }
@@ -94,26 +113,27 @@ impl Default for Config {
 /// # Ok(())
 /// # }
 /// ```
-pub struct Builder<M, I> {
-    config: Config,
+pub struct Builder<M: Manager, I> {
+    pub(crate) config: Config,
+    pub(crate) hooks: Hooks<M>,
     kind: PhantomData<fn() -> (M, I)>,
 }
 
-impl<M, I> Default for Builder<M, I> {
+impl<M: Manager, I> Default for Builder<M, I> {
     fn default() -> Self {
-        Self { config: Config::default(), kind: PhantomData }
+        Self { config: Config::default(), hooks: Hooks::default(), kind: PhantomData }
     }
 }
 
-impl<M, I> Clone for Builder<M, I> {
+impl<M: Manager, I> Clone for Builder<M, I> {
     fn clone(&self) -> Self {
-        Self { config: self.config.clone(), kind: PhantomData }
+        Self { config: self.config.clone(), hooks: self.hooks.clone(), kind: PhantomData }
     }
 }
 
-impl<M, I> fmt::Debug for Builder<M, I> {
+impl<M: Manager, I> fmt::Debug for Builder<M, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Builder").field(&self.config).finish()
+        f.debug_struct("Builder").field("config", &self.config).finish_non_exhaustive()
     }
 }
 
@@ -127,7 +147,19 @@ impl<M: Manager, I: IdleSet> Builder<M, I> {
         self
     }
 
-    /// Connections to open at the start and to keep ready. Default 0. At most `max_size`.
+    /// The most that [`Pool::resize`] may ask for. Default: `max_size`, so that a pool can shrink and grow back.
+    ///
+    /// Connections stay in place, so there is a slot for each from the beginning: 128 bytes, or a little more with large
+    /// connections. A caller who finds nothing idle looks through all of them. At least `max_size` and at most
+    /// [`MAX_SIZE_LIMIT`].
+    #[must_use]
+    pub fn capacity(mut self, capacity: impl Into<Option<usize>>) -> Self {
+        self.config.capacity = capacity.into();
+        self
+    }
+
+    /// Connections to open at the start and to keep ready. Default 0. At most `max_size`; while [`Pool::resize`] has set
+    /// a lower limit, that many.
     #[must_use]
     pub fn min_idle(mut self, min_idle: usize) -> Self {
         self.config.min_idle = min_idle;
@@ -137,7 +169,8 @@ impl<M: Manager, I: IdleSet> Builder<M, I> {
     /// The most connections being opened at the same time. Default 4.
     ///
     /// More do not help when the database is slow to accept them, and a burst of callers would otherwise open one each
-    /// although the first few connections serve them all. At least 1; values above `max_size` mean `max_size`.
+    /// although the first few connections serve them all. At least 1; values above `capacity` mean
+    /// `capacity`. As many validations may run at the same time.
     #[must_use]
     pub fn max_connecting(mut self, max_connecting: usize) -> Self {
         self.config.max_connecting = max_connecting;
@@ -154,6 +187,9 @@ impl<M: Manager, I: IdleSet> Builder<M, I> {
     }
 
     /// Close connections beyond `min_idle` that nobody needed for this long. Default 10 minutes, `None`: never.
+    ///
+    /// While the process was stopped or the machine suspended, for more than a second, nobody could need them: that time
+    /// does not count. It does count for `max_lifetime` and `validate_after_idle`, since the other side's clock went on.
     #[must_use]
     pub fn idle_timeout(mut self, idle_timeout: impl Into<Option<Duration>>) -> Self {
         self.config.idle_timeout = idle_timeout.into();
@@ -171,9 +207,36 @@ impl<M: Manager, I: IdleSet> Builder<M, I> {
 
     /// Ask [`Manager::is_valid`] before lending a connection that lay idle for longer than this. Default 30 s,
     /// `None`: never. Zero asks at every checkout, at the price of a round trip and two thread switches each.
+    ///
+    /// A validation whose caller has given up meanwhile serves the next one who comes within a second, or within this
+    /// time if it is longer. So with zero, too, a connection may be lent up to a second after it was asked.
     #[must_use]
     pub fn validate_after_idle(mut self, validate_after_idle: impl Into<Option<Duration>>) -> Self {
         self.config.validate_after_idle = validate_after_idle.into();
+        self
+    }
+
+    /// Ask [`Manager::is_valid`] in the background when a connection lay idle, and was not asked, for this long. Default
+    /// `None`: never.
+    ///
+    /// For firewalls and proxies that forget quiet connections: what is still good stays known to them, and what is not
+    /// is replaced before a caller needs it. At most `max_connecting` connections are asked at a time, together with
+    /// those that callers wait for. It does not count as use: `idle_timeout` closes connections as without it.
+    #[must_use]
+    pub fn keepalive(mut self, keepalive: impl Into<Option<Duration>>) -> Self {
+        self.config.keepalive = keepalive.into();
+        self
+    }
+
+    /// Turn callers away when connecting has failed for this long, without a success and with no connection left. Default
+    /// 5 s, `None`: never.
+    ///
+    /// Then every caller who would have to wait is told [`ConnectFailed`](crate::AcquireError::ConnectFailed), with the
+    /// cause, at once, and so are those who wait already. Meanwhile the pool tries to connect by itself, once per
+    /// [pause](Self::connect_backoff), and serves callers again at the first success. Zero: after the first failure.
+    #[must_use]
+    pub fn fail_fast_after(mut self, fail_fast_after: impl Into<Option<Duration>>) -> Self {
+        self.config.fail_fast_after = fail_fast_after.into();
         self
     }
 
@@ -220,11 +283,16 @@ impl<M: Manager, I: IdleSet> Builder<M, I> {
     /// [`BuildError::Config`] or [`BuildError::Thread`]; never a connect error.
     pub fn build_unchecked(self, manager: M) -> Result<Pool<M, I>, BuildError<M::Error>> {
         let config = self.config.checked()?;
-        Pool::start(config, manager)
+        Pool::start(config, self.hooks, manager)
     }
 }
 
 impl Config {
+    /// Slots.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity.unwrap_or(self.max_size)
+    }
+
     /// The same options if they make sense together.
     fn checked(mut self) -> Result<Self, ConfigError> {
         let error = |field, problem: String| Err(ConfigError { field, problem });
@@ -234,18 +302,30 @@ impl Config {
         if self.max_size > MAX_SIZE_LIMIT {
             return error("max_size", format!("{} is above the limit of {MAX_SIZE_LIMIT}", self.max_size));
         }
+        if let Some(capacity) = self.capacity.filter(|capacity| *capacity < self.max_size) {
+            return error("capacity", format!("{capacity} is below max_size, which is {}", self.max_size));
+        }
+        if self.capacity() > MAX_SIZE_LIMIT {
+            return error("capacity", format!("{} is above the limit of {MAX_SIZE_LIMIT}", self.capacity()));
+        }
         if self.min_idle > self.max_size {
             return error("min_idle", format!("{} is above max_size, which is {}", self.min_idle, self.max_size));
         }
         if self.max_connecting == 0 {
             return error("max_connecting", "must be at least 1".into());
         }
-        self.max_connecting = self.max_connecting.min(self.max_size);
+        self.max_connecting = self.max_connecting.min(self.capacity());
         if self.idle_timeout == Some(Duration::ZERO) {
             return error("idle_timeout", "must be above zero; `None` means never".into());
         }
+        if self.keepalive == Some(Duration::ZERO) {
+            return error("keepalive", "must be above zero; `None` means never".into());
+        }
         if self.max_lifetime == Some(Duration::ZERO) {
             return error("max_lifetime", "must be above zero; `None` means never".into());
+        }
+        if self.leak_after == Some(Duration::ZERO) {
+            return error("leak_after", "must be above zero; `None` means never".into());
         }
         let (first, longest) = self.backoff;
         if first.is_zero() || first > longest {
@@ -257,8 +337,12 @@ impl Config {
             ("idle_timeout", self.idle_timeout),
             ("max_lifetime", self.max_lifetime),
             ("validate_after_idle", self.validate_after_idle),
+            ("keepalive", self.keepalive),
+            ("fail_fast_after", self.fail_fast_after),
             ("connect_backoff", Some(longest)),
             ("fairness", bound),
+            ("leak_after", self.leak_after),
+            ("slow_acquire", self.slow_acquire),
         ] {
             if value.is_some_and(|value| value > MAX_DURATION) {
                 return error(field, format!("must be at most {MAX_DURATION:?}"));

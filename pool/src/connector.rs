@@ -5,21 +5,24 @@
 //! a connect survives the caller who wanted it, and a burst of callers opens no more than
 //! [`max_connecting`](crate::Builder::max_connecting) at a time.
 
-use std::any::Any;
-use std::error::Error;
 use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering as StdOrdering;
 use std::time::{Duration, Instant};
 
 use crate::Manager;
-use crate::core::{Core, Failure, Reason, tally, ticks};
-use crate::error::{AcquireError, ConnectError};
+use crate::core::{Core, Failure, Reason, end_of, tally, ticks};
+use crate::error::{AcquireError, AddError, Call, ConnectError};
+use crate::events::Event;
+use crate::hooks::{caught, panic_message};
 use crate::idle::IdleSet;
 use crate::slot::{Held, NEVER, Phase};
+use crate::supply::Supply;
 use crate::sync::atomic::Ordering;
 use crate::sync::now;
 use crate::timing::{self, Start};
+use crate::workers::Lane;
 
 /// Work that may block, each with the right to the slot it is about.
 #[derive(Debug)]
@@ -28,45 +31,18 @@ pub(crate) enum Job {
     Validate(Held),
     Reset(Held),
     Close(Held),
+    /// Validates a connection that nobody asked for.
+    KeepAlive(Held),
 }
 
-/// The slots without a connection, and how connecting goes.
-pub(crate) struct Supply<E: Error + 'static> {
-    vacant: Vec<Held>,
-    connecting: usize,
-    /// Failures since the last success.
-    failures: u32,
-    retry_at: Option<Instant>,
-    last_failure: Option<Arc<ConnectError<E>>>,
-    /// The last failure was one that trying again cannot mend.
-    is_hopeless: bool,
-    closed: bool,
-}
-
-impl<E: Error + 'static> Supply<E> {
-    pub(crate) fn new(rights: Vec<Held>) -> Self {
-        Self {
-            vacant: rights,
-            connecting: 0,
-            failures: 0,
-            retry_at: None,
-            last_failure: None,
-            is_hopeless: false,
-            closed: false,
+impl Job {
+    pub(crate) fn lane(&self) -> Lane {
+        match self {
+            Self::Connect(_) => Lane::Connect,
+            Self::Validate(_) | Self::KeepAlive(_) => Lane::Validate,
+            Self::Reset(_) => Lane::Reset,
+            Self::Close(_) => Lane::Close,
         }
-    }
-
-    /// Why connecting fails at the moment; `None` when it does not.
-    pub(crate) fn last_failure(&self) -> Option<&Arc<ConnectError<E>>> {
-        self.last_failure.as_ref()
-    }
-
-    pub(crate) fn retry_at(&self) -> Option<Instant> {
-        self.retry_at
-    }
-
-    pub(crate) fn close(&mut self) {
-        self.closed = true;
     }
 }
 
@@ -78,41 +54,60 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         }
     }
 
-    fn next_to_connect(&self) -> Option<Held> {
+    /// The same for somebody who has just entered the line. In a pool that cannot grow, which is the usual one to wait at,
+    /// that costs no lock.
+    ///
+    /// Whoever makes room says so and then asks the line, under its lock, how many wait; whoever waits is in the line, by
+    /// the same lock, before it asks for room. So one of them sees the other. Model-checked:
+    /// `a_vacant_slot_is_not_forgotten`.
+    #[inline]
+    pub(crate) fn demand_in_line(&self) {
+        if self.has_room.load(Ordering::Relaxed) {
+            self.demand();
+        }
+    }
+
+    pub(crate) fn next_to_connect(&self) -> Option<Held> {
         let mut supply = self.supply.lock();
-        if supply.closed || supply.vacant.is_empty() {
-            return None;
-        }
-        // Counted under the supply's lock (the line's is always the inner one): a new connection is idle, or with its
-        // waiter, before it stops being counted as connecting, so nothing is opened twice for one need.
-        let mut wanted = self.waiters.waiting();
-        if self.config.min_idle > 0 {
-            wanted = wanted.max(self.config.min_idle.saturating_sub(self.slots.state().idle));
-        }
         // While connecting fails, one attempt at a time finds out whether it still does.
-        let limit = if supply.failures > 0 { 1 } else { self.config.max_connecting };
-        if supply.connecting >= wanted.min(limit) {
+        let limit = if supply.course.failures > 0 { 1 } else { self.config.max_connecting };
+        if supply.connecting >= limit || !self.has_use_for(supply.connecting + 1, &supply) {
             return None;
         }
-        if let Some(retry_at) = supply.retry_at
+        if let Some(retry_at) = supply.course.retry_at
             && now() < retry_at
         {
             return None; // the upkeep thread comes back to it
         }
-        let held = supply.vacant.pop()?;
+        let held = supply.take_vacant()?;
         supply.connecting += 1;
+        self.slots.slot(&held).epoch.store(supply.epoch(), Ordering::Relaxed);
         self.slots.mark(&held, Phase::Connecting);
         Some(held)
+    }
+
+    /// Whether there is a use for so many connections that are being opened.
+    ///
+    /// Counted under the supply's lock (the line's is always the inner one): a new connection is idle, or with its
+    /// waiter, before it stops being counted as connecting, so nothing is opened twice for one need.
+    fn has_use_for(&self, connecting: usize, supply: &Supply<M::Error>) -> bool {
+        // An open breaker wants to know when it may close.
+        if connecting <= usize::from(supply.course.is_open) || connecting <= self.waiters.waiting() {
+            return true;
+        }
+        let min_idle = self.config.min_idle.min(supply.max_size());
+        connecting <= min_idle.saturating_sub(supply.idle_at_most())
+            || connecting <= min_idle && connecting <= min_idle.saturating_sub(self.slots.state().idle)
     }
 
     /// Opens every connection there may be, on this thread. For models, which have few threads to spare.
     #[cfg(all(test, loom))]
     pub(crate) fn fill(&self) {
-        let vacant = std::mem::take(&mut self.supply.lock().vacant);
+        let vacant = self.supply.lock().take_all();
         for held in vacant {
             self.supply.lock().connecting += 1;
             self.slots.mark(&held, Phase::Connecting);
-            self.run(Job::Connect(held));
+            self.attempt(held);
         }
     }
 
@@ -121,149 +116,233 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         match job {
             Job::Connect(held) => self.connect(held),
             Job::Validate(held) => {
-                if let Some(held) = self.check(held, |connection| self.manager.is_valid(connection)) {
+                tally(&self.tallies.validations);
+                if let Some(held) = self.check(held, Call::Validate, |connection| self.manager.is_valid(connection)) {
                     self.validated(held);
                 }
                 self.validation_ended();
             }
             Job::Reset(held) => {
-                if let Some(held) = self.check(held, |connection| self.manager.reset(connection)) {
+                tally(&self.tallies.resets);
+                if let Some(held) = self.check(held, Call::Reset, |connection| self.manager.reset(connection)) {
                     self.freshen(held);
                 }
             }
             Job::Close(held) => self.close_connection(held),
-        }
-    }
-
-    fn connect(&self, held: Held) {
-        if self.supply.lock().closed {
-            self.supply.lock().connecting -= 1;
-            return self.vacate(held);
-        }
-        let start = Start::now();
-        let connected = catch_unwind(AssertUnwindSafe(|| self.manager.connect()));
-        self.clocks.book(timing::Phase::Connect, start);
-        match connected {
-            Ok(Ok(connection)) => self.connected(held, connection),
-            Ok(Err(error)) => {
-                let is_hopeless = !caught_or(true, || self.manager.is_transient(&error));
-                self.connect_failed(held, ConnectError::Failed(error), is_hopeless);
+            Job::KeepAlive(held) => {
+                tally(&self.tallies.validations);
+                if let Some(held) = self.check(held, Call::Validate, |connection| self.manager.is_valid(connection)) {
+                    self.kept_alive(held);
+                }
+                self.validation_ended();
+                // There is room for another.
+                self.keep_alive();
             }
-            Err(panic) => self.connect_failed(held, ConnectError::Panicked(panic_message(&*panic)), false),
         }
     }
 
-    fn connected(&self, mut held: Held, connection: M::Connection) {
-        *self.slots.connection_mut(&mut held) = Some(connection);
-        let lifetime = self.config.max_lifetime.map_or(NEVER, |lifetime| ticks(shortened(lifetime, 10)));
-        let expires_at = self.ticks_now().saturating_add(lifetime);
-        let slot = self.slots.slot(&held);
-        slot.expires_at.store(expires_at, Ordering::Relaxed);
-        // No tick: the first checkin sets the ages.
-        slot.idle_since.store(NEVER, Ordering::Relaxed);
-        self.slots.mark(&held, Phase::Lent);
+    /// Opens a connection, unless the need for it has ended while the job stood in its queue.
+    fn connect(&self, held: Held) {
+        let is_wanted = {
+            let mut supply = self.supply.lock();
+            let is_wanted =
+                !supply.is_closed() && supply.surplus() == 0 && self.has_use_for(supply.connecting, &supply);
+            if is_wanted {
+                // Nothing of it is older than a purge that came while it stood in the queue.
+                let epoch = &self.slots.slot(&held).epoch;
+                supply.renew(epoch.load(Ordering::Relaxed));
+                epoch.store(supply.epoch(), Ordering::Relaxed);
+                self.update_retire(&supply);
+            } else {
+                supply.connecting -= 1;
+            }
+            is_wanted
+        };
+        if is_wanted {
+            return self.attempt(held);
+        }
+        self.vacate(held);
+        // Somebody may have asked for it in between and been told that it was on its way.
+        self.demand();
+    }
+
+    /// One attempt to connect.
+    fn attempt(&self, held: Held) {
+        let began = now();
+        let start = Start::now();
+        let connected = self.connect_and_set_up();
+        let took = now().saturating_duration_since(began);
+        self.clocks.book(timing::Phase::Connect, start);
+        self.note_connect_time(took);
+        match connected {
+            Ok(connection) => self.connected(held, connection, took),
+            Err(error) => {
+                let is_hopeless = match &error {
+                    ConnectError::Failed(error) | ConnectError::HookFailed(error) => {
+                        !caught_or(true, || self.manager.is_transient(error))
+                    }
+                    _ => false,
+                };
+                self.emit(Event::ConnectFailed { error: &error, took });
+                self.connect_failed(held, began, error, is_hopeless);
+            }
+        }
+    }
+
+    /// Opens a connection and sets it up.
+    fn connect_and_set_up(&self) -> Result<M::Connection, ConnectError<M::Error>> {
+        let span = tracing::debug_span!("connect", db.client.connection.pool.name = %self.config.name);
+        let _inside = span.enter();
+        let mut connection = match catch_unwind(AssertUnwindSafe(|| self.manager.connect())) {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return Err(ConnectError::Failed(error)),
+            Err(panic) => return Err(ConnectError::Panicked(panic_message(&*panic))),
+        };
+        let Some(hook) = &self.hooks.on_connect else { return Ok(connection) };
+        let error = match catch_unwind(AssertUnwindSafe(|| hook(&mut connection))) {
+            Ok(Ok(())) => return Ok(connection),
+            Ok(Err(error)) => ConnectError::HookFailed(error),
+            Err(panic) => ConnectError::HookPanicked(panic_message(&*panic)),
+        };
+        self.close(connection);
+        Err(error)
+    }
+
+    fn close(&self, connection: M::Connection) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.manager.close(connection))) {
+            let panic = panic_message(&*panic);
+            tracing::warn!(db.client.connection.pool.name = %self.config.name, panic, "closing a connection panicked");
+        }
+    }
+
+    fn connected(&self, held: Held, connection: M::Connection, took: Duration) {
         tally(&self.tallies.connects);
-        tracing::debug!(pool = %self.config.name, slot = held.index(), "connected");
-        self.freshen(held);
+        tracing::debug!(db.client.connection.pool.name = %self.config.name, slot = held.index(), "connected");
+        self.install(held, connection, took);
         {
             // Only now, so that it is counted as connecting until it is counted as idle, and `demand` asks for no more
             // than it needs.
             let mut supply = self.supply.lock();
             supply.connecting -= 1;
-            supply.failures = 0;
-            supply.retry_at = None;
-            supply.last_failure = None;
-            supply.is_hopeless = false;
+            self.book_success(&mut supply);
         }
         self.notify_supply_changed();
         self.demand();
     }
 
-    fn connect_failed(&self, held: Held, error: ConnectError<M::Error>, is_hopeless: bool) {
-        tracing::warn!(pool = %self.config.name, %error, "could not connect");
+    /// Puts a connection into its slot and makes it idle.
+    fn install(&self, mut held: Held, connection: M::Connection, took: Duration) {
+        *self.slots.connection_mut(&mut held) = Some(connection);
+        let lifetime = self.config.max_lifetime.map_or(NEVER, |lifetime| ticks(shortened(lifetime, 10)));
+        let tick = self.ticks_now();
+        let slot = self.slots.slot(&held);
+        slot.expires_at.store(tick.saturating_add(lifetime), Ordering::Relaxed);
+        slot.checked_at.store(tick, Ordering::Relaxed);
+        // No tick: the first checkin sets the ages.
+        slot.idle_since.store(NEVER, Ordering::Relaxed);
+        self.slots.mark(&held, Phase::Lent);
+        self.note_installed(&held, took);
+        self.freshen(held);
+    }
+
+    /// Takes in a connection that somebody else has opened.
+    pub(crate) fn add(&self, connection: M::Connection) -> Result<(), AddError<M::Connection>> {
+        let taken = {
+            let mut supply = self.supply.lock();
+            let taken = supply.take_vacant();
+            if let Some(held) = &taken {
+                self.slots.slot(held).epoch.store(supply.epoch(), Ordering::Relaxed);
+                self.slots.mark(held, Phase::Lent);
+                // There is a live connection again, so waiting is worth it.
+                supply.course.is_open = false;
+                self.is_breaker_open.store(false, StdOrdering::Relaxed);
+            }
+            taken
+        };
+        match taken {
+            Some(held) => {
+                tracing::debug!(db.client.connection.pool.name = %self.config.name, slot = held.index(), "a connection was added");
+                tally(&self.tallies.added);
+                self.install(held, connection, Duration::ZERO);
+                self.notify_supply_changed();
+                Ok(())
+            }
+            None if self.is_closed() => Err(AddError::Closed { connection }),
+            None => Err(AddError::Full { connection, state: self.state() }),
+        }
+    }
+
+    fn connect_failed(&self, held: Held, began: Instant, error: ConnectError<M::Error>, is_hopeless: bool) {
+        tracing::warn!(db.client.connection.pool.name = %self.config.name, %error, "could not connect");
         tally(&self.tallies.connect_failures);
         let error = Arc::new(error);
-        let retry_at = {
+        let (retry_at, tells) = {
             let mut supply = self.supply.lock();
             let (first, longest) = self.config.backoff;
-            let pause = first.saturating_mul(1 << supply.failures.min(20)).min(longest);
-            let retry_at = now() + shortened(pause, 2);
+            let pause = first.saturating_mul(1 << supply.course.failures.min(20)).min(longest);
+            let ended = now();
+            let retry_at = ended + shortened(pause, 2);
             supply.connecting -= 1;
-            supply.failures = supply.failures.saturating_add(1);
-            supply.retry_at = Some(retry_at);
-            supply.last_failure = Some(Arc::clone(&error));
-            supply.is_hopeless = is_hopeless;
-            retry_at
+            (retry_at, self.book_failure(&mut supply, &error, is_hopeless, (began, ended), retry_at))
         };
         self.vacate(held);
-        let state = self.slots.state();
-        if is_hopeless && state.size == state.connecting {
-            // No connection is left that could come back to a waiter.
+        if tells {
             self.waiters.fail_all(&Failure::Connect(error), false);
         }
         self.plan.nudge(retry_at);
     }
 
     /// Validates or resets. A connection that fails is closed; whoever waits gets another.
-    fn check(&self, mut held: Held, check: impl FnOnce(&mut M::Connection) -> Result<(), M::Error>) -> Option<Held> {
+    fn check(
+        &self,
+        mut held: Held,
+        call: Call,
+        check: impl FnOnce(&mut M::Connection) -> Result<(), M::Error>,
+    ) -> Option<Held> {
         let connection = self.slots.connection_mut(&mut held).as_mut();
-        let passed = connection.is_some_and(|connection| match catch_unwind(AssertUnwindSafe(|| check(connection))) {
-            Ok(Ok(())) => true,
-            Ok(Err(error)) => {
-                tracing::debug!(pool = %self.config.name, %error, "a connection failed its check");
-                false
+        match connection.map(|connection| caught(call, || check(connection))) {
+            Some(Ok(())) => {
+                self.slots.mark(&held, Phase::Lent);
+                return Some(held);
             }
-            Err(panic) => {
-                tracing::warn!(pool = %self.config.name, panic = panic_message(&*panic), "a check panicked");
-                false
-            }
-        });
-        if passed {
-            self.slots.mark(&held, Phase::Lent);
-            return Some(held);
+            Some(Err(error)) => self.call_failed(self.connection_id(&held), error),
+            None => {}
         }
         self.retire(held, Reason::Broken);
         None
     }
 
     fn close_connection(&self, mut held: Held) {
-        if let Some(connection) = self.slots.connection_mut(&mut held).take()
-            && let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.manager.close(connection)))
-        {
-            tracing::warn!(pool = %self.config.name, panic = panic_message(&*panic), "closing a connection panicked");
+        if let Some(mut connection) = self.slots.connection_mut(&mut held).take() {
+            self.farewell(&mut connection);
+            self.close(connection);
+            self.note_closed(&held);
         }
         self.vacate(held);
         self.demand();
     }
 
-    /// The slot has no connection any more and may get a new one, if [`demand`](Self::demand) is called next.
-    /// Model-checked: `a_vacant_slot_is_not_forgotten`.
-    pub(crate) fn vacate(&self, held: Held) {
-        {
-            let mut supply = self.supply.lock();
-            self.slots.mark(&held, Phase::Vacant);
-            supply.vacant.push(held);
-        }
-        self.notify_supply_changed();
-    }
-
     /// Locks once, so that nobody who has just looked misses it.
-    fn notify_supply_changed(&self) {
+    pub(crate) fn notify_supply_changed(&self) {
         drop(self.supply.lock());
         self.supply_changed.notify_all();
+        self.closers.ring();
     }
 
     /// Waits until `min_idle` connections have been opened.
     pub(crate) fn wait_for_min_idle(&self) -> Result<(), AcquireError<M::Error>> {
         let since = now();
-        let deadline = since + self.config.acquire_timeout;
+        let deadline = end_of(since, self.config.acquire_timeout);
         let mut supply = self.supply.lock();
         loop {
-            let state = self.slots.state();
-            if state.idle + state.lent >= self.config.min_idle {
-                return Ok(());
+            let min_idle = self.config.min_idle.min(supply.max_size());
+            if supply.idle_at_most() >= min_idle {
+                let state = self.slots.state();
+                if state.idle + state.lent >= min_idle {
+                    return Ok(());
+                }
             }
-            if let Some(source) = supply.last_failure.as_ref().filter(|_| supply.is_hopeless) {
+            if let Some(source) = supply.last_failure().filter(|_| supply.course.is_hopeless) {
                 let failure = Failure::Connect(Arc::clone(source));
                 drop(supply);
                 return Err(self.failed(failure, since));
@@ -288,9 +367,4 @@ fn shortened(duration: Duration, part: u32) -> Duration {
 /// The closure's answer, or `otherwise` if it panics.
 fn caught_or<T>(otherwise: T, closure: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(closure)).unwrap_or(otherwise)
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a value that is no text".to_owned())
 }

@@ -1,26 +1,34 @@
 //! Checkout and checkin: what a pool does a hundred million times a second.
 //!
-//! Everything else is in files of its own: waiting in [`acquire`](crate::acquire), opening in
-//! [`connector`](crate::connector), ages in [`upkeep`](crate::upkeep).
+//! Everything else is in files of its own: waiting in [`acquire`](crate::acquire), who gets what comes back in
+//! [`attend`](crate::attend), opening in [`connector`](crate::connector), closing in [`retire`](crate::retire), ages in
+//! [`upkeep`](crate::upkeep).
 
-use std::sync::atomic::{AtomicU64 as StdAtomicU64, Ordering as StdOrdering};
+use std::sync::atomic::{AtomicBool as StdAtomicBool, AtomicU64 as StdAtomicU64, Ordering as StdOrdering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
 
+use crate::closing::Closers;
 use crate::config::{Config, MAX_DURATION};
-use crate::connector::{Job, Supply};
+use crate::connector::Job;
 use crate::error::{AcquireError, ConnectError};
+pub(crate) use crate::events::CloseReason as Reason;
+use crate::events::Event;
+use crate::extras::{Caller, Extras};
+use crate::hooks::{Hooks, LastFailure};
 use crate::idle::IdleSet;
+use crate::loans::LoanWatch;
 use crate::reserve::Reserve;
 use crate::slot::{Held, NEVER, Phase, SlotTable};
 use crate::spin::Spin;
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use crate::supply::Supply;
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::sync::{Condvar, Mutex, now};
 use crate::timing::{self, Clocks, Start};
 use crate::upkeep::Plan;
-use crate::waiters::{CLOSED, LINE, NOTIFY, Waiters};
+use crate::waiters::{BARRED, CLOSED, NOTIFY, RETIRE, Waiters};
 use crate::workers::Workers;
 use crate::{Counters, Manager, State};
 
@@ -40,21 +48,9 @@ impl<E: std::error::Error + 'static> Clone for Failure<E> {
     }
 }
 
-/// Why a connection is closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reason {
-    Broken,
-    IdleTimeout,
-    Lifetime,
-    PoolClosed,
-}
-
 /// Ticks for which a validation holds at least: long enough for the one who asked for it to wake up and take the
 /// connection, or the pool would validate in circles.
-const VALIDATED_FOR: u64 = 1_000;
-
-/// While loans are short and a woken thread is on its way, one checkin in so many looks whether it is late.
-pub(crate) const LOANS_PER_LOOK: u64 = 32;
+pub(crate) const VALIDATED_FOR: u64 = 1_000;
 
 /// How often the rare things have happened.
 #[derive(Default)]
@@ -64,9 +60,24 @@ pub(crate) struct Tallies {
     pub(crate) failures: StdAtomicU64,
     pub(crate) connects: StdAtomicU64,
     pub(crate) connect_failures: StdAtomicU64,
-    broken: StdAtomicU64,
-    idle_timeouts: StdAtomicU64,
-    lifetime_ends: StdAtomicU64,
+    pub(crate) timeouts: StdAtomicU64,
+    pub(crate) cancelled: StdAtomicU64,
+    pub(crate) slow_acquires: StdAtomicU64,
+    pub(crate) validations: StdAtomicU64,
+    pub(crate) validation_failures: StdAtomicU64,
+    pub(crate) resets: StdAtomicU64,
+    pub(crate) reset_failures: StdAtomicU64,
+    pub(crate) hook_failures: StdAtomicU64,
+    pub(crate) closes: StdAtomicU64,
+    pub(crate) detached: StdAtomicU64,
+    pub(crate) long_loans: StdAtomicU64,
+    pub(crate) broken: StdAtomicU64,
+    pub(crate) idle_timeouts: StdAtomicU64,
+    pub(crate) lifetime_ends: StdAtomicU64,
+    pub(crate) purged: StdAtomicU64,
+    pub(crate) surplus: StdAtomicU64,
+    pub(crate) added: StdAtomicU64,
+    pub(crate) breaker_openings: StdAtomicU64,
 }
 
 /// Adds one to a number that is only ever read for show.
@@ -83,46 +94,72 @@ pub(crate) struct Core<M: Manager, I> {
     /// Milliseconds since `started`, as of the upkeep thread's last beat.
     pub(crate) tick: CachePadded<AtomicU64>,
     /// `validate_after_idle` in ticks.
-    validate_after: u64,
+    pub(crate) validate_after: u64,
+    /// What is done for each loan on request. `None`, and never looked into, unless something was requested.
+    pub(crate) extras: Option<Box<Extras>>,
 
+    /// The present maximum. Written under the supply's lock, which has the truth.
+    pub(crate) max_size: AtomicUsize,
+    /// Calls that made connections superfluous: see [`retire`](crate::retire).
+    pub(crate) retire_calls: AtomicU32,
+    /// Callers who would have to wait may be told at once that it is not worth it: see [`breaker`](crate::breaker).
+    pub(crate) turns_away: StdAtomicBool,
+    pub(crate) is_breaker_open: StdAtomicBool,
     /// Validations asked for and not ended.
-    validating: AtomicUsize,
+    pub(crate) validating: AtomicUsize,
     pub(crate) reserve: Reserve,
     pub(crate) spin: Spin,
     pub(crate) config: Config,
     pub(crate) started: Instant,
     pub(crate) supply: Mutex<Supply<M::Error>>,
+    /// The supply's word on whether the pool may grow.
+    pub(crate) has_room: Arc<AtomicBool>,
     /// A connection was opened, failed to open, or a slot became vacant. With `supply`'s lock.
     pub(crate) supply_changed: Condvar,
+    pub(crate) closers: Closers,
     pub(crate) workers: Arc<Workers<Job>>,
     pub(crate) plan: Plan,
     pub(crate) tallies: Tallies,
     pub(crate) clocks: Clocks,
+    pub(crate) hooks: Hooks<M>,
+    pub(crate) last_failure: LastFailure<M::Error>,
+    pub(crate) watch: LoanWatch,
     me: Weak<Self>,
 }
 
 impl<M: Manager, I: IdleSet> Core<M, I> {
-    pub(crate) fn new(config: Config, manager: M) -> Arc<Self> {
+    pub(crate) fn new(config: Config, hooks: Hooks<M>, manager: M) -> Arc<Self> {
         Arc::new_cyclic(|me| {
-            let (slots, rights) = SlotTable::new(config.max_size);
+            let (slots, rights) = SlotTable::new(config.capacity());
             let started = now();
+            let supply = Supply::new(rights, config.max_size);
             Self {
                 manager,
                 slots,
-                idle: I::with_capacity(config.max_size),
+                idle: I::with_capacity(config.capacity()),
                 waiters: Waiters::new(config.fairness, started),
                 tick: CachePadded::new(AtomicU64::new(0)),
                 validate_after: config.validate_after_idle.map_or(NEVER, ticks),
+                max_size: AtomicUsize::new(config.max_size),
+                retire_calls: AtomicU32::new(0),
+                turns_away: StdAtomicBool::new(false),
+                is_breaker_open: StdAtomicBool::new(false),
+                extras: Extras::new(&config, &hooks, config.capacity()),
                 validating: AtomicUsize::new(0),
                 reserve: Reserve::new(),
                 spin: Spin::new(),
                 started,
-                supply: Mutex::new(Supply::new(rights)),
+                has_room: supply.has_room(),
+                supply: Mutex::new(supply),
                 supply_changed: Condvar::default(),
-                workers: Arc::new(Workers::new(&config.name)),
+                closers: Closers::default(),
+                workers: Arc::new(Workers::new(&config.name, config.max_connecting)),
                 plan: Plan::new(),
                 tallies: Tallies::default(),
                 clocks: Clocks::default(),
+                hooks,
+                last_failure: LastFailure::new(),
+                watch: LoanWatch::new(config.capacity()),
                 me: Weak::clone(me),
                 config,
             }
@@ -134,29 +171,35 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
 
     /// An idle connection that may be lent, if there is one for newcomers.
     #[inline(always)]
+    #[track_caller]
     pub(crate) fn checkout(&self) -> Option<Held> {
-        if self.waiters.attention_hint() & (CLOSED | LINE) != 0 {
+        self.checkout_for(Caller::here())
+    }
+
+    #[inline(always)]
+    pub(crate) fn checkout_for(&self, caller: Caller) -> Option<Held> {
+        if self.waiters.attention_hint() & BARRED != 0 {
             return None;
         }
         let start = Start::now();
         let held = self.idle.take(&self.slots)?;
-        let held = self.inspect(held)?;
+        let held = self.inspect(held, caller)?;
         self.clocks.book(timing::Phase::Checkout, start);
         Some(held)
     }
 
     /// The same, if the connection may be lent; else the next one that may.
     #[inline(always)]
-    pub(crate) fn inspect(&self, held: Held) -> Option<Held> {
-        match self.examine(held) {
+    pub(crate) fn inspect(&self, held: Held, caller: Caller) -> Option<Held> {
+        match self.examine(held, caller) {
             Ok(held) => Some(held),
-            Err(due) => self.look_further(due),
+            Err(due) => self.look_further(due, caller),
         }
     }
 
     /// The same, if the connection may be lent. `Err` has it when it must be validated first and enough are already.
     #[inline(always)]
-    fn examine(&self, held: Held) -> Result<Held, Option<Held>> {
+    fn examine(&self, held: Held, caller: Caller) -> Result<Held, Option<Held>> {
         let slot = self.slots.slot(&held);
         if self.tick.load(Ordering::Relaxed) >= slot.due_at.load(Ordering::Relaxed) {
             return Err(self.examine_closely(held));
@@ -164,6 +207,9 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         let mut rescue = Rescue { core: self, held: Some(held) };
         if rescue.connection().is_some_and(|connection| self.manager.looks_alive(connection)) {
             let held = rescue.disarm();
+            if self.extras.is_some() {
+                return self.lend(held, caller).ok_or(None);
+            }
             self.slots.slot(&held).count_loan();
             return Ok(held);
         }
@@ -191,10 +237,12 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     /// The first idle connection that may be lent. `due` may not, until some validation has ended; nor may others, but
     /// behind them there may be one that needs none.
     #[cold]
-    fn look_further(&self, due: Option<Held>) -> Option<Held> {
-        let mut passed_over = PassedOver { core: self, due: Vec::from_iter(due) };
+    fn look_further(&self, due: Option<Held>, caller: Caller) -> Option<Held> {
+        let retire_calls = self.retire_calls.load(Ordering::Relaxed);
+        let mut passed_over = PassedOver { core: self, due: Vec::from_iter(due), retire_calls };
         loop {
-            match self.examine(self.take_idle()?) {
+            let Some(held) = self.spared_if_asked(self.take_idle()?) else { continue };
+            match self.examine(held, caller) {
                 Ok(held) => return Some(held),
                 Err(due) => passed_over.due.extend(due),
             }
@@ -212,11 +260,20 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
 
     /// Any idle connection that may be lent, for somebody who is already in line or has no reason to be.
     #[cold]
-    pub(crate) fn look(&self) -> Option<Held> {
-        self.look_further(None)
+    pub(crate) fn look(&self, caller: Caller) -> Option<Held> {
+        if self.is_paused() { None } else { self.look_further(None, caller) }
     }
 
-    fn take_idle(&self) -> Option<Held> {
+    /// The connection that was handed over, if it may be lent; else the next one that may.
+    #[cold]
+    pub(crate) fn inspect_handed(&self, held: Held, caller: Caller) -> Option<Held> {
+        match self.spared_if_asked(held) {
+            Some(held) => self.inspect(held, caller),
+            None => self.look(caller),
+        }
+    }
+
+    pub(crate) fn take_idle(&self) -> Option<Held> {
         self.idle.take(&self.slots).or_else(|| self.reserve.draw(&self.slots))
     }
 
@@ -224,6 +281,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     #[inline(always)]
     pub(crate) fn checkin(&self, held: Held, broken: bool) {
         let start = Start::now();
+        let (held, broken) = if self.extras.is_some() { self.take_back(held, broken) } else { (held, broken) };
         let mut rescue = Rescue { core: self, held: Some(held) };
         let Some(connection) = rescue.connection() else { return };
         if broken || self.manager.has_broken(connection) {
@@ -291,103 +349,9 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     #[inline(always)]
     fn give(&self, held: Held) {
         self.idle.give(&self.slots, held);
-        if self.waiters.attention() & (NOTIFY | CLOSED) != 0 {
-            self.attend();
+        if self.waiters.attention() & (NOTIFY | CLOSED | RETIRE) != 0 {
+            self.attend_after_give();
         }
-    }
-
-    #[cold]
-    fn make_idle_with_waiters(&self, held: Held) {
-        let attention = self.waiters.attention_hint();
-        if attention & CLOSED != 0 {
-            return self.retire(held, Reason::PoolClosed);
-        }
-        let held = if attention & NOTIFY != 0 || self.is_late(&held) { self.hand_over(held) } else { Some(held) };
-        if let Some(held) = held {
-            self.give(held);
-        }
-    }
-
-    /// Hands a connection to the first in line if that one is overdue, else gives it back.
-    fn hand_over(&self, held: Held) -> Option<Held> {
-        let mut attendant = self.waiters.look_after();
-        if !attendant.is_overdue(now) {
-            return Some(held);
-        }
-        let alarm = match attendant.hand_over(held) {
-            Ok(alarm) => alarm,
-            Err(held) => return Some(held),
-        };
-        drop(attendant);
-        tally(&self.tallies.handoffs);
-        if let Some(alarm) = alarm {
-            alarm.ring();
-        }
-        None
-    }
-
-    /// Whether a thread that was woken has been on its way for too long. While loans are short, only now and then: a
-    /// look at the clock costs more than the loan.
-    fn is_late(&self, held: &Held) -> bool {
-        let loans = self.slots.slot(held).loans.load(Ordering::Relaxed);
-        (!self.spin.pays() || loans.is_multiple_of(LOANS_PER_LOOK)) && self.waiters.is_late(now())
-    }
-
-    /// Looks after the line, or after the end of a closed pool. The duty of whoever made a connection idle or ended a
-    /// wake.
-    #[cold]
-    pub(crate) fn attend(&self) {
-        loop {
-            let attention = self.waiters.attention();
-            if attention & CLOSED != 0 {
-                return self.drain();
-            }
-            if attention & NOTIFY == 0 {
-                return;
-            }
-            let mut attendant = self.waiters.look_after();
-            // Whoever ends a wake has raised NOTIFY before this fence and looks for idle connections after it; a checkin
-            // that did not see NOTIFY made its connection idle before. Model-checked:
-            // `a_throttled_wake_is_made_up_for_slots`.
-            fence(Ordering::SeqCst);
-            let is_overdue = attendant.is_overdue(now);
-            let alarm = if is_overdue {
-                let Some(held) = self.take_idle() else { return };
-                match attendant.hand_over(held) {
-                    Ok(alarm) => {
-                        tally(&self.tallies.handoffs);
-                        alarm
-                    }
-                    Err(_) => unreachable!("the line is locked and somebody in it is overdue"),
-                }
-            } else if self.idle.has_idle(&self.slots) || !self.reserve.is_empty() {
-                attendant.wake_first()
-            } else {
-                return;
-            };
-            drop(attendant);
-            if let Some(alarm) = alarm {
-                alarm.ring();
-            }
-            // A wake is passed on by the woken; a hand-over is not.
-            if !is_overdue {
-                return;
-            }
-        }
-    }
-
-    /// Ends a connection. Closing it may block, so a worker does it; the slot is vacant when that is done.
-    #[cold]
-    pub(crate) fn retire(&self, held: Held, reason: Reason) {
-        match reason {
-            Reason::Broken => tally(&self.tallies.broken),
-            Reason::IdleTimeout => tally(&self.tallies.idle_timeouts),
-            Reason::Lifetime => tally(&self.tallies.lifetime_ends),
-            Reason::PoolClosed => {}
-        }
-        tracing::debug!(pool = %self.config.name, slot = held.index(), ?reason, "closing a connection");
-        self.slots.mark(&held, Phase::Closing);
-        self.submit(Job::Close(held));
     }
 
     /// Retires everything that is idle in a closed pool.
@@ -415,7 +379,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
                 }
             }
         };
-        if let Err(job) = self.workers.submit(job, run) {
+        if let Err(job) = self.workers.submit(job.lane(), job, run) {
             self.run(job);
         }
     }
@@ -426,7 +390,13 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     }
 
     pub(crate) fn state(&self) -> State {
-        State { waiters: self.waiters.count(), ..self.slots.state() }
+        State {
+            max_size: self.max_size.load(Ordering::Relaxed),
+            waiters: self.waiters.count(),
+            is_paused: self.is_paused(),
+            is_breaker_open: self.is_breaker_open.load(StdOrdering::Relaxed),
+            ..self.slots.state()
+        }
     }
 
     pub(crate) fn counters(&self) -> Counters {
@@ -442,38 +412,70 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             broken: get(&tallies.broken),
             idle_timeouts: get(&tallies.idle_timeouts),
             lifetime_ends: get(&tallies.lifetime_ends),
+            timeouts: get(&tallies.timeouts),
+            cancelled: get(&tallies.cancelled),
+            slow_acquires: get(&tallies.slow_acquires),
+            validations: get(&tallies.validations),
+            validation_failures: get(&tallies.validation_failures),
+            resets: get(&tallies.resets),
+            reset_failures: get(&tallies.reset_failures),
+            hook_failures: get(&tallies.hook_failures),
+            closes: get(&tallies.closes),
+            detached: get(&tallies.detached),
+            long_loans: get(&tallies.long_loans),
+            purged: get(&tallies.purged),
+            surplus: get(&tallies.surplus),
+            added: get(&tallies.added),
+            breaker_openings: get(&tallies.breaker_openings),
         }
     }
 
     /// The answer to a waiter for whom no connection will come.
     pub(crate) fn failed(&self, failure: Failure<M::Error>, since: Instant) -> AcquireError<M::Error> {
         tally(&self.tallies.failures);
-        match failure {
+        let waited = now().saturating_duration_since(since);
+        let error = match failure {
             Failure::Closed => AcquireError::Closed,
-            Failure::Connect(source) => {
-                AcquireError::ConnectFailed { waited: since.elapsed(), state: self.state(), source }
-            }
-        }
+            Failure::Connect(source) => AcquireError::ConnectFailed { waited, state: self.state(), source },
+        };
+        self.emit(Event::AcquireFailed { waited, error: &error });
+        error
     }
 
     /// The answer to a waiter whose time is up.
     #[cold]
     pub(crate) fn timed_out(&self, waited: Duration) -> AcquireError<M::Error> {
         tally(&self.tallies.failures);
+        let error = self.what_was_missing(waited);
+        if !error.is_closed() {
+            tally(&self.tallies.timeouts);
+        }
+        self.emit(Event::AcquireFailed { waited, error: &error });
+        error
+    }
+
+    fn what_was_missing(&self, waited: Duration) -> AcquireError<M::Error> {
         if self.waiters.attention_hint() & CLOSED != 0 {
             return AcquireError::Closed;
         }
         let state = self.state();
-        let supply = self.supply.lock();
-        match supply.last_failure() {
-            Some(source) if state.size < state.max_size || state.connecting > 0 => {
-                AcquireError::ConnectFailed { waited, state, source: Arc::clone(source) }
-            }
-            _ if state.lent == state.max_size || state.lent + state.idle == state.max_size => {
-                AcquireError::Exhausted { waited, state }
-            }
-            _ => AcquireError::TimedOut { waited, state },
+        if state.is_paused {
+            return AcquireError::Paused { waited, state };
         }
+        let connect_failure = self.supply.lock().last_failure().map(Arc::clone);
+        if let Some(source) = connect_failure
+            && (state.size < state.max_size || state.connecting > 0)
+        {
+            return AcquireError::ConnectFailed { waited, state, source };
+        }
+        // Nobody who did not wait has seen a failure of others.
+        let last_failure = if waited.is_zero() { None } else { self.last_failure.within(waited) };
+        let are_all_lent = state.lent >= state.max_size;
+        if are_all_lent || (state.lent + state.idle >= state.max_size && last_failure.is_none()) {
+            let oldest_loan = self.oldest_loan().map(Box::new);
+            return AcquireError::Exhausted { waited, state, oldest_loan };
+        }
+        AcquireError::TimedOut { waited, state, last_failure }
     }
 }
 
@@ -491,6 +493,8 @@ pub(crate) fn ticks(duration: Duration) -> u64 {
 struct PassedOver<'a, M: Manager, I: IdleSet> {
     core: &'a Core<M, I>,
     due: Vec<Held>,
+    /// As of before the first of them was taken.
+    retire_calls: u32,
 }
 
 impl<M: Manager, I: IdleSet> Drop for PassedOver<'_, M, I> {
@@ -499,6 +503,9 @@ impl<M: Manager, I: IdleSet> Drop for PassedOver<'_, M, I> {
         while let Some(due) = self.due.pop() {
             self.core.idle.give(&self.core.slots, due);
             self.core.validation_ended();
+            if self.core.retire_calls.load(Ordering::SeqCst) != self.retire_calls {
+                self.core.retire_idle();
+            }
         }
     }
 }

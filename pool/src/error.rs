@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::State;
+use crate::{Loan, State};
 
 /// Why a connection could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +17,68 @@ pub enum ConnectError<E: Error + 'static> {
     /// `Manager::connect` panicked with this message.
     #[error("connect panicked: {0}")]
     Panicked(String),
+    /// The connection was opened, but [`on_connect`](crate::Builder::on_connect) failed.
+    #[error("on_connect failed: {0}")]
+    HookFailed(#[source] E),
+    /// The connection was opened, but [`on_connect`](crate::Builder::on_connect) panicked with this message.
+    #[error("on_connect panicked: {0}")]
+    HookPanicked(String),
+}
+
+/// A call that decides whether an open connection is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Call {
+    /// [`Manager::is_valid`](crate::Manager::is_valid).
+    Validate,
+    /// [`Manager::reset`](crate::Manager::reset).
+    Reset,
+    /// [`Builder::on_acquire`](crate::Builder::on_acquire)'s hook.
+    OnAcquire,
+    /// [`Builder::on_checkin`](crate::Builder::on_checkin)'s hook.
+    OnCheckin,
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Validate => "validate",
+            Self::Reset => "reset",
+            Self::OnAcquire => "on_acquire",
+            Self::OnCheckin => "on_checkin",
+        })
+    }
+}
+
+/// Why an open connection was given up: which call, and how it ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError<E: Error + 'static> {
+    /// It returned an error.
+    #[error("{call} failed: {source}")]
+    Failed {
+        /// The call.
+        call: Call,
+        /// Its error.
+        source: E,
+    },
+    /// It panicked.
+    #[error("{call} panicked: {message}")]
+    Panicked {
+        /// The call.
+        call: Call,
+        /// The panic's message.
+        message: String,
+    },
+}
+
+impl<E: Error + 'static> CallError<E> {
+    /// The call that failed.
+    pub fn call(&self) -> Call {
+        match self {
+            Self::Failed { call, .. } | Self::Panicked { call, .. } => *call,
+        }
+    }
 }
 
 /// Why an acquire returned without a connection.
@@ -33,6 +95,9 @@ pub enum AcquireError<E: Error + 'static> {
         waited: Duration,
         /// The pool at the end of the wait.
         state: State,
+        /// The loan that has lasted longest, if one is known to have lasted; with the place where it was borrowed, if
+        /// the pool [records its loans](crate::Builder::record_loans).
+        oldest_loan: Option<Box<Loan>>,
     },
     /// The pool could have grown, but connecting failed while the caller waited.
     ConnectFailed {
@@ -43,8 +108,18 @@ pub enum AcquireError<E: Error + 'static> {
         /// The last failure; shared, since it may answer many waiters.
         source: Arc<ConnectError<E>>,
     },
-    /// Time ran out while a connection was being opened or checked.
+    /// Time ran out while a connection was being opened or checked, or while connections were found to be no good.
     TimedOut {
+        /// How long the caller waited.
+        waited: Duration,
+        /// The pool at the end of the wait.
+        state: State,
+        /// The last of the calls that gave up a connection while the caller waited; shared, since it may have cost
+        /// many.
+        last_failure: Option<Arc<CallError<E>>>,
+    },
+    /// The pool was [paused](crate::Pool::pause) and not resumed in time.
+    Paused {
         /// How long the caller waited.
         waited: Duration,
         /// The pool at the end of the wait.
@@ -63,9 +138,10 @@ impl<E: Error + 'static> AcquireError<E> {
     /// The pool's counts when the acquire gave up; `None` once the pool is closed.
     pub fn state(&self) -> Option<&State> {
         match self {
-            Self::Exhausted { state, .. } | Self::ConnectFailed { state, .. } | Self::TimedOut { state, .. } => {
-                Some(state)
-            }
+            Self::Exhausted { state, .. }
+            | Self::ConnectFailed { state, .. }
+            | Self::TimedOut { state, .. }
+            | Self::Paused { state, .. } => Some(state),
             Self::Closed => None,
         }
     }
@@ -82,14 +158,19 @@ impl<E: Error + 'static> AcquireError<E> {
 impl<E: Error + 'static> fmt::Display for AcquireError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Exhausted { waited, state } => {
-                write!(f, "no connection became free in {waited:?} ({state})")
+            Self::Exhausted { waited, state, oldest_loan } => {
+                write!(f, "no connection became free in {waited:?} ({state})")?;
+                oldest_loan.iter().try_for_each(|loan| write!(f, "; the oldest loan is {loan}"))
             }
             Self::ConnectFailed { waited, state, source } => {
                 write!(f, "could not connect in {waited:?}: {source} ({state})")
             }
-            Self::TimedOut { waited, state } => {
-                write!(f, "no connection was ready in {waited:?} ({state})")
+            Self::TimedOut { waited, state, last_failure } => {
+                write!(f, "no connection was ready in {waited:?} ({state})")?;
+                last_failure.iter().try_for_each(|failure| write!(f, "; {failure}"))
+            }
+            Self::Paused { waited, state } => {
+                write!(f, "the pool is paused, and was not resumed in {waited:?} ({state})")
             }
             Self::Closed => f.write_str("the pool is closed"),
         }
@@ -100,6 +181,7 @@ impl<E: Error + 'static> Error for AcquireError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::ConnectFailed { source, .. } => Some(source.as_ref()),
+            Self::TimedOut { last_failure: Some(failure), .. } => Some(failure.as_ref()),
             _ => None,
         }
     }
@@ -141,3 +223,50 @@ pub struct CloseError {
     /// What was left.
     pub state: State,
 }
+
+/// Why a pool did not take in a connection. Has the connection.
+#[non_exhaustive]
+pub enum AddError<C> {
+    /// There are as many connections as there may be, counting those being opened, checked and closed.
+    Full {
+        /// What was to be added.
+        connection: C,
+        /// The pool at that moment.
+        state: State,
+    },
+    /// The pool is closed.
+    Closed {
+        /// What was to be added.
+        connection: C,
+    },
+}
+
+impl<C> AddError<C> {
+    /// The connection that was to be added.
+    pub fn into_connection(self) -> C {
+        match self {
+            Self::Full { connection, .. } | Self::Closed { connection } => connection,
+        }
+    }
+}
+
+impl<C> fmt::Display for AddError<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full { state, .. } => write!(f, "the pool is full ({state})"),
+            Self::Closed { .. } => f.write_str("the pool is closed"),
+        }
+    }
+}
+
+/// Without the connection, which need not be printable.
+impl<C> fmt::Debug for AddError<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full { state, .. } => f.debug_struct("Full").field("state", state).finish_non_exhaustive(),
+            Self::Closed { .. } => f.debug_struct("Closed").finish_non_exhaustive(),
+        }
+    }
+}
+
+impl<C> Error for AddError<C> {}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::Manager;
 use crate::core::Core;
 use crate::idle::IdleSet;
-use crate::slot::{Held, Phase};
+use crate::slot::Held;
 
 const HAS_CONNECTION: &str = "a lent slot has a connection";
 
@@ -61,7 +61,8 @@ impl Loan {
     fn detach<M: Manager, I: IdleSet>(&mut self, core: &Core<M, I>) -> M::Connection {
         let mut held = self.held.take().expect(HAS_CONNECTION);
         let connection = core.slots.connection_mut(&mut held).take().expect(HAS_CONNECTION);
-        core.slots.mark(&held, Phase::Closing);
+        core.note_detached(&held);
+        core.begin_leaving(&held);
         core.vacate(held);
         core.demand();
         connection

@@ -14,6 +14,8 @@ mod line;
 #[cfg(loom)]
 mod planted;
 #[cfg(loom)]
+mod retire;
+#[cfg(loom)]
 mod slots;
 mod toy;
 #[cfg(shuttle)]

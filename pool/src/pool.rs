@@ -2,17 +2,18 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::acquire::{Acquire, AcquireOwned};
+use crate::closing::Close;
 use crate::config::{Builder, Config};
-use crate::core::{Core, Failure, end_of};
-use crate::error::{AcquireError, BuildError, CloseError};
+use crate::core::Core;
+use crate::error::{AcquireError, AddError, BuildError, CloseError, ConfigError};
 use crate::guard::{Guard, OwnedGuard};
+use crate::hooks::Hooks;
 use crate::idle::IdleSet;
-use crate::sync::now;
 use crate::waiters::CLOSED;
-use crate::{Counters, Manager, State, idle};
+use crate::{Counters, Histograms, Loan, Manager, State, idle};
 
 /// A pool of connections. Cloning it gives another handle to the same pool.
 ///
@@ -62,12 +63,17 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
         Builder::default()
     }
 
-    pub(crate) fn start(config: Config, manager: M) -> Result<Self, BuildError<M::Error>> {
-        let core = Core::new(config, manager);
+    pub(crate) fn start(config: Config, hooks: Hooks<M>, manager: M) -> Result<Self, BuildError<M::Error>> {
+        let core = Core::new(config, hooks, manager);
         let pool = Self { handles: Arc::new(Handles { core: Arc::clone(&core) }), core };
         pool.core.start_upkeep().map_err(BuildError::Thread)?;
         pool.core.demand();
         Ok(pool)
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) fn core(&self) -> &Arc<Core<M, I>> {
+        &self.core
     }
 
     pub(crate) fn wait_for_min_idle(&self) -> Result<(), AcquireError<M::Error>> {
@@ -82,6 +88,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     ///
     /// [`AcquireError`] says what was missing.
     #[inline(always)]
+    #[track_caller]
     pub fn get(&self) -> Result<Guard<'_, M, I>, AcquireError<M::Error>> {
         self.get_timeout(self.core.config.acquire_timeout)
     }
@@ -92,6 +99,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     ///
     /// [`AcquireError`] says what was missing.
     #[inline(always)]
+    #[track_caller]
     pub fn get_timeout(&self, timeout: Duration) -> Result<Guard<'_, M, I>, AcquireError<M::Error>> {
         let held = match self.core.checkout() {
             Some(held) => held,
@@ -106,6 +114,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     ///
     /// [`AcquireError`], with a wait of zero.
     #[inline(always)]
+    #[track_caller]
     pub fn try_get(&self) -> Result<Guard<'_, M, I>, AcquireError<M::Error>> {
         self.get_timeout(Duration::ZERO)
     }
@@ -116,6 +125,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     ///
     /// The future's; [`AcquireError`] says what was missing.
     #[inline]
+    #[track_caller]
     pub fn get_async(&self) -> Acquire<'_, M, I> {
         self.get_async_timeout(self.core.config.acquire_timeout)
     }
@@ -126,6 +136,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     ///
     /// The future's; [`AcquireError`] says what was missing.
     #[inline]
+    #[track_caller]
     pub fn get_async_timeout(&self, timeout: Duration) -> Acquire<'_, M, I> {
         Acquire::new(&self.core, timeout)
     }
@@ -136,6 +147,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     ///
     /// [`AcquireError`] says what was missing.
     #[inline(always)]
+    #[track_caller]
     pub fn get_owned(&self) -> Result<OwnedGuard<M, I>, AcquireError<M::Error>> {
         let held = match self.core.checkout() {
             Some(held) => held,
@@ -150,6 +162,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     ///
     /// The future's; [`AcquireError`] says what was missing.
     #[inline]
+    #[track_caller]
     pub fn get_owned_async(&self) -> AcquireOwned<M, I> {
         AcquireOwned::new(Arc::clone(&self.core), self.core.config.acquire_timeout)
     }
@@ -162,6 +175,23 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     /// What the pool has done so far.
     pub fn counters(&self) -> Counters {
         self.core.counters()
+    }
+
+    /// How long callers waited, connections were held and connecting took so far. `None` unless the pool was built with
+    /// [`histograms`](Builder::histograms).
+    pub fn histograms(&self) -> Option<Histograms> {
+        self.core.histograms()
+    }
+
+    /// The connections that are out, the oldest loan first; for how long and, if the pool
+    /// [records its loans](Builder::record_loans), where each was borrowed.
+    pub fn loans(&self) -> Vec<Loan> {
+        self.core.loans()
+    }
+
+    /// The name given to the builder.
+    pub fn name(&self) -> &str {
+        &self.core.config.name
     }
 
     /// Where the time of the acquires went so far.
@@ -183,7 +213,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     /// Closes the pool for good: waiters fail, idle connections are closed, lent ones are closed as they come back.
     /// Waits until all are closed, at most for `deadline`.
     ///
-    /// May be called again to wait longer. Blocks the thread; in async code call it where blocking is allowed.
+    /// May be called again to wait longer. Blocks the thread; in async code await [`close_async`](Self::close_async).
     ///
     /// # Errors
     ///
@@ -192,6 +222,67 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     pub fn close(&self, deadline: Duration) -> Result<(), CloseError> {
         self.core.begin_close();
         self.core.wait_until_empty(deadline)
+    }
+
+    /// Like [`close`](Self::close), for async code. Works on any runtime, or none.
+    ///
+    /// # Errors
+    ///
+    /// The future's: [`CloseError`], as for `close`.
+    pub fn close_async(&self, deadline: Duration) -> Close<'_, M, I> {
+        Close::new(&self.core, deadline)
+    }
+
+    /// Changes how many connections there may be, from 1 to the builder's [`capacity`](Builder::capacity).
+    ///
+    /// When there are more than that, the idle ones among them are closed now and the lent ones when they come back,
+    /// whichever comes first; until then [`State::size`] is above [`State::max_size`]. When there may be more than
+    /// before, those who wait are served. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when the number is out of range. Nothing has changed then.
+    pub fn resize(&self, max_size: usize) -> Result<(), ConfigError> {
+        self.core.resize(max_size)
+    }
+
+    /// Closes every connection that is open or being opened now, for example after a fail-over: the idle ones at once,
+    /// the lent ones when they come back, those being opened, validated or reset when that has ended.
+    ///
+    /// No acquire that begins after the return of this call gets one of them. Those being opened count as old because
+    /// they may have reached the server that is gone. `min_idle` and waiters are provided for as usual. Never waits.
+    pub fn purge(&self) {
+        self.core.purge();
+    }
+
+    /// Takes in a connection that was opened elsewhere, as if the pool had opened it.
+    ///
+    /// [`on_connect`](Builder::on_connect) is not run on it: it may block, and the caller can do that before.
+    ///
+    /// # Errors
+    ///
+    /// [`AddError`] when the pool is full or closed. It has the connection.
+    pub fn add(&self, connection: M::Connection) -> Result<(), AddError<M::Connection>> {
+        self.core.add(connection)
+    }
+
+    /// Lends nothing until [`resume`](Self::resume) is called. What is lent may come back.
+    ///
+    /// Acquires wait in line meanwhile, and their time runs; who runs out of it is told
+    /// [`Paused`](AcquireError::Paused). No connection is opened for them, but `min_idle` is kept. May be called again,
+    /// to no effect; pauses are not counted.
+    pub fn pause(&self) {
+        self.core.pause();
+    }
+
+    /// Ends a [`pause`](Self::pause) and serves those who wait.
+    pub fn resume(&self) {
+        self.core.resume();
+    }
+
+    /// Whether [`pause`](Self::pause) was called, and [`resume`](Self::resume) not since.
+    pub fn is_paused(&self) -> bool {
+        self.core.is_paused()
     }
 
     /// Whether [`close`](Self::close) was called.
@@ -203,28 +294,5 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
 impl<M: Manager, I: IdleSet> Core<M, I> {
     pub(crate) fn is_closed(&self) -> bool {
         self.waiters.attention_hint() & CLOSED != 0
-    }
-
-    pub(crate) fn begin_close(&self) {
-        self.supply.lock().close();
-        self.waiters.fail_all(&Failure::Closed, true);
-        self.drain();
-    }
-
-    fn wait_until_empty(&self, deadline: Duration) -> Result<(), CloseError> {
-        let since: Instant = now();
-        let until = end_of(since, deadline);
-        let mut supply = self.supply.lock();
-        loop {
-            let state = self.state();
-            if state.size == 0 {
-                return Ok(());
-            }
-            let time = now();
-            if time >= until {
-                return Err(CloseError { waited: time.saturating_duration_since(since), state });
-            }
-            supply = self.supply_changed.wait_until(supply, Some(until));
-        }
     }
 }

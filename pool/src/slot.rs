@@ -11,13 +11,13 @@
 //!
 //! | word | the right is with | next |
 //! |---|---|---|
-//! | `Vacant` | the supply | `Connecting` |
+//! | `Vacant` | the supply | `Connecting`, `Lent` (a connection is added from outside) |
 //! | `Connecting` | a worker | `Lent` (in passing, then as a checkin), `Vacant` (connect failed) |
-//! | `Idle` | the idle set | `Lent`, `Reserved` |
-//! | `Reserved` | the reserve | `Lent`, `Closing` |
-//! | `Lent` | a guard | `Idle`, `Checking`, `Closing`, `Vacant` (detached) |
-//! | `Checking` | a worker | `Idle`, `Closing` |
-//! | `Closing` | a worker | `Vacant` |
+//! | `Idle` | the idle set | `Lent` |
+//! | `Reserved` | the reserve | `Lent` |
+//! | `Lent` | a guard, or whoever moves it on | `Idle`, `Reserved`, `Checking`, `Closing` |
+//! | `Checking` | a worker | `Lent` (in passing, then as a checkin), `Closing` |
+//! | `Closing` | a worker, or whoever detaches | `Vacant` |
 //!
 //! # Ages
 //!
@@ -75,6 +75,8 @@ impl Held {
 #[repr(C, align(128))]
 pub(crate) struct Slot<C> {
     word: AtomicU32,
+    /// The pool's epoch in which the connection began to be opened. Written by the holder, under the supply's lock.
+    pub(crate) epoch: AtomicU32,
     /// When the holder must look closer before lending: the sooner of `expires_at` and the end of the validation window.
     pub(crate) due_at: AtomicU64,
     pub(crate) expires_at: AtomicU64,
@@ -82,6 +84,8 @@ pub(crate) struct Slot<C> {
     /// Loans so far, of all connections this slot has had.
     pub(crate) loans: AtomicU64,
     connection: UnsafeCell<Option<C>>,
+    /// When the connection was last asked whether it is valid, or opened. Behind the connection, since no loan needs it.
+    pub(crate) checked_at: AtomicU64,
 }
 
 /// All slots of a pool.
@@ -96,18 +100,20 @@ unsafe impl<C: Send> Sync for SlotTable<C> {}
 
 impl<C> SlotTable<C> {
     /// A table of vacant slots and the rights to them, highest first, so that popping starts with slot 0.
-    pub(crate) fn new(max_size: usize) -> (Self, Vec<Held>) {
-        let slots = (0..max_size)
+    pub(crate) fn new(capacity: usize) -> (Self, Vec<Held>) {
+        let slots = (0..capacity)
             .map(|_| Slot {
                 word: AtomicU32::new(Phase::Vacant as u32),
+                epoch: AtomicU32::new(0),
                 due_at: AtomicU64::new(NEVER),
                 expires_at: AtomicU64::new(NEVER),
                 idle_since: AtomicU64::new(0),
                 loans: AtomicU64::new(0),
                 connection: UnsafeCell::new(None),
+                checked_at: AtomicU64::new(0),
             })
             .collect();
-        let rights = (0..max_size).rev().map(Held::new).collect();
+        let rights = (0..capacity).rev().map(Held::new).collect();
         (Self { slots }, rights)
     }
 

@@ -1,4 +1,4 @@
-//! What happens by itself: the tick, deadlines of async waiters, retries, ages, `min_idle`.
+//! What happens by itself: the tick, deadlines of async waiters, retries, ages, `keepalive`, `min_idle`.
 //!
 //! One thread per pool, asleep between beats. A beat comes as often as the shortest age among the options asks for,
 //! between [`SHORTEST_PERIOD`] and [`LONGEST_PERIOD`].
@@ -7,12 +7,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::Manager;
-use crate::core::{Core, Reason, ticks};
+use crate::config::Config;
+use crate::connector::Job;
+use crate::core::{Core, Reason, VALIDATED_FOR, ticks};
+use crate::gaps::Gaps;
 use crate::idle::IdleSet;
 use crate::slot::{Held, NEVER, Phase};
 use crate::sync::atomic::{Ordering, fence};
 use crate::sync::{Condvar, Mutex, now, thread};
-use crate::waiters::NOTIFY;
+use crate::waiters::{NOTIFY, RETIRE};
 
 /// The shortest time between two beats.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(5);
@@ -20,6 +23,9 @@ const SHORTEST_PERIOD: Duration = Duration::from_millis(5);
 const LONGEST_PERIOD: Duration = Duration::from_secs(1);
 /// Ages are seen this fraction of their option late at most.
 const BEATS_PER_AGE: u32 = 10;
+/// Lifetimes are shortened by up to a tenth at random, so that connections opened together do not end together; that
+/// takes several beats in a tenth.
+const BEATS_PER_LIFETIME: u32 = 40;
 
 /// When the upkeep thread is to wake next.
 pub(crate) struct Plan {
@@ -70,6 +76,29 @@ impl Plan {
     }
 }
 
+/// When the upkeep thread beats.
+pub(crate) struct Rhythm {
+    period: Duration,
+    pub(crate) beat_at: Instant,
+    gaps: Gaps,
+}
+
+impl Rhythm {
+    pub(crate) fn new(config: &Config, time: Instant) -> Self {
+        let ages = [config.idle_timeout, config.validate_after_idle, config.keepalive, config.leak_after];
+        let period = |age: Option<Duration>, beats: u32| age.map(|age| age / beats);
+        let shortest = ages
+            .into_iter()
+            .map(|age| period(age, BEATS_PER_AGE))
+            .chain([period(config.max_lifetime, BEATS_PER_LIFETIME)])
+            .flatten()
+            .min()
+            .unwrap_or(LONGEST_PERIOD);
+        let period = shortest.clamp(SHORTEST_PERIOD, LONGEST_PERIOD);
+        Self { period, beat_at: time + period, gaps: Gaps::default() }
+    }
+}
+
 impl<M: Manager, I: IdleSet> Core<M, I> {
     /// Starts the upkeep thread.
     pub(crate) fn start_upkeep(self: &Arc<Self>) -> std::io::Result<()> {
@@ -79,36 +108,53 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     }
 
     fn keep_up(&self) {
-        let ages = [self.config.idle_timeout, self.config.max_lifetime, self.config.validate_after_idle];
-        let shortest = ages.into_iter().flatten().min().unwrap_or(LONGEST_PERIOD);
-        let period = (shortest / BEATS_PER_AGE).clamp(SHORTEST_PERIOD, LONGEST_PERIOD);
-        let mut beat_at = now() + period;
-        while self.plan.sleep(beat_at) {
-            let time = now();
-            self.tick.store(ticks(time.saturating_duration_since(self.started)), Ordering::Relaxed);
-            if let Some(next) = self.waiters.ring_due(time) {
-                self.plan.nudge(next);
-            }
-            if time >= beat_at {
-                self.reap();
-                beat_at = time + period;
-            }
-            self.demand();
-            let retry_at = self.supply.lock().retry_at();
-            if let Some(retry_at) = retry_at.filter(|retry_at| *retry_at > time) {
-                self.plan.nudge(retry_at);
-            }
-            self.workers.help(|job| self.run(job));
-            // A duty, since a sweep of a queue takes out what it gives back; and a net, since a woken task that is never
-            // polled again keeps its wake to itself.
-            if self.waiters.attention() & NOTIFY != 0 {
-                self.attend();
-            }
+        let mut rhythm = Rhythm::new(&self.config, now());
+        while self.plan.sleep(rhythm.beat_at) {
+            self.beat(&mut rhythm, now());
+        }
+    }
+
+    /// What there is to do at `time`: some of it whenever the thread wakes, the rest when the next beat is due.
+    pub(crate) fn beat(&self, rhythm: &mut Rhythm, time: Instant) {
+        let tick = ticks(time.saturating_duration_since(self.started));
+        // Never back, whatever the clock does; this thread alone writes it.
+        let tick = tick.max(self.tick.load(Ordering::Relaxed));
+        self.tick.store(tick, Ordering::Relaxed);
+        let (uncollected, take_back_at) = self.waiters.take_back(time);
+        for held in uncollected {
+            tracing::warn!(db.client.connection.pool.name = %self.config.name, "a task does not come for its connection; somebody else gets it");
+            self.make_idle(held);
+        }
+        for at in [self.waiters.ring_due(time), self.closers.ring_due(time), take_back_at].into_iter().flatten() {
+            self.plan.nudge(at);
+        }
+        if time >= rhythm.beat_at {
+            let due = ticks(rhythm.beat_at.saturating_duration_since(self.started));
+            rhythm.gaps.beat(due, tick);
+            self.reap(&rhythm.gaps);
+            self.keep_alive();
+            self.watch_loans();
+            rhythm.beat_at = time + rhythm.period;
+        }
+        self.demand();
+        let retry_at = self.supply.lock().course.retry_at;
+        if let Some(retry_at) = retry_at.filter(|retry_at| *retry_at > time) {
+            self.plan.nudge(retry_at);
+        }
+        self.workers.help(|job| self.run(job));
+        // A duty, since a sweep of a queue takes out what it gives back; and a net, since a woken task that is never
+        // polled again keeps its wake to itself.
+        let attention = self.waiters.attention();
+        if attention & RETIRE != 0 {
+            self.retire_idle();
+        }
+        if attention & NOTIFY != 0 {
+            self.attend();
         }
     }
 
     /// Closes what is too old, and sets aside what nobody needed since the last beat.
-    fn reap(&self) {
+    fn reap(&self, gaps: &Gaps) {
         let tick = self.tick.load(Ordering::Relaxed);
         let idle_timeout = self.config.idle_timeout.map_or(NEVER, ticks);
         let mut spare = self.slots.state().idle.saturating_sub(self.config.min_idle);
@@ -119,7 +165,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
                 spare = spare.saturating_sub(1);
                 return true;
             }
-            let unused = tick.saturating_sub(slot.idle_since.load(Ordering::Relaxed));
+            let unused = gaps.awake(slot.idle_since.load(Ordering::Relaxed), tick);
             let chosen = unused >= idle_timeout && spare > 0;
             spare -= usize::from(chosen);
             chosen
@@ -128,7 +174,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         let any = (0..self.slots.len()).any(|index| {
             let is_idle = self.slots.phase_is(index, Phase::Idle) || self.slots.phase_is(index, Phase::Reserved);
             let slot = self.slots.slot_at(index);
-            let unused = tick.saturating_sub(slot.idle_since.load(Ordering::Relaxed));
+            let unused = gaps.awake(slot.idle_since.load(Ordering::Relaxed), tick);
             is_idle && (tick >= slot.expires_at.load(Ordering::Relaxed) || unused >= idle_timeout)
         });
         if any {
@@ -160,11 +206,64 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         for held in chosen {
             self.reserve.set_aside(&self.slots, held);
         }
-        // Like any checkin: somebody may have registered while the connection was in our hands. Model-checked:
-        // `a_connection_set_aside_is_found`.
+        self.attend_after_setting_aside();
+    }
+
+    /// The look that follows a checkin into the reserve like any other: somebody may have registered while the connection
+    /// was in our hands. Model-checked: `a_connection_set_aside_is_found`.
+    fn attend_after_setting_aside(&self) {
         fence(Ordering::SeqCst);
         if self.waiters.attention() != 0 {
+            self.attend_after_give();
+        }
+    }
+
+    /// Validates connections that lay idle for long, a few at a time, so that what lies between the pool and the database
+    /// does not forget them, and the dead are replaced before somebody needs them.
+    pub(crate) fn keep_alive(&self) {
+        let Some(keepalive) = self.config.keepalive.map(ticks) else { return };
+        let tick = self.tick.load(Ordering::Relaxed);
+        let is_due = |index: usize| {
+            let slot = self.slots.slot_at(index);
+            let last = slot.checked_at.load(Ordering::Relaxed).max(match slot.idle_since.load(Ordering::Relaxed) {
+                NEVER => 0,
+                idle_since => idle_since,
+            });
+            tick.saturating_sub(last) >= keepalive
+        };
+        let is_idle = |index| self.slots.phase_is(index, Phase::Idle) || self.slots.phase_is(index, Phase::Reserved);
+        let mut room = self.config.max_connecting.saturating_sub(self.validating.load(Ordering::Relaxed));
+        if room == 0 || !(0..self.slots.len()).any(|index| is_idle(index) && is_due(index)) {
+            return;
+        }
+        let mut choose = |index: usize| {
+            let is_chosen = room > 0 && is_due(index);
+            room -= usize::from(is_chosen);
+            is_chosen
+        };
+        let mut chosen = Vec::new();
+        self.reserve.sweep(&self.slots, &mut choose, &mut chosen);
+        self.idle.sweep(&self.slots, &mut choose, &mut chosen);
+        for held in chosen {
+            self.validating.fetch_add(1, Ordering::Relaxed);
+            self.slots.mark(&held, Phase::Checking);
+            self.submit(Job::KeepAlive(held));
+        }
+        // A sweep of a queue takes out what it gives back, so somebody may have looked in vain.
+        if self.waiters.attention() & NOTIFY != 0 {
             self.attend();
         }
+    }
+
+    /// A connection that nobody had asked for is valid. That is no use of it: it stays as old as it was, in the reserve.
+    pub(crate) fn kept_alive(&self, held: Held) {
+        let slot = self.slots.slot(&held);
+        let tick = self.ticks_now();
+        slot.checked_at.store(tick, Ordering::Relaxed);
+        let expires_at = slot.expires_at.load(Ordering::Relaxed);
+        slot.due_at
+            .store(expires_at.min(tick.saturating_add(self.validate_after.max(VALIDATED_FOR))), Ordering::Relaxed);
+        self.reserve.set_aside(&self.slots, held);
+        self.attend_after_setting_aside();
     }
 }

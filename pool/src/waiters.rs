@@ -29,15 +29,20 @@
 //! |---|---|---|
 //! | `Waiting` | asleep, or about to be | `Woken`, `Handed`, `Failed` |
 //! | `Woken` | told to look again | `Waiting`, `Handed` (threads), `Failed`, gone |
-//! | `Handed` | has a connection that it has not collected | gone |
+//! | `Handed` | has a connection that it has not collected | gone; `Woken` (a task that does not come for it) |
 //! | `Failed` | has an answer that it has not collected | gone |
 //! | `Collected` | has what it came for, or its answer | gone |
+
+mod line;
 
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
 
+#[cfg(all(test, loom))]
+pub(crate) use self::line::COLLECT_WITHIN;
+use self::line::{Line, Place, PlaceState};
 use crate::config::Fairness;
 use crate::slot::Held;
 use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
@@ -61,6 +66,12 @@ pub(crate) const LINE: u32 = 2;
 pub(crate) const CLOSED: u32 = 4;
 /// A woken thread is on its way. A checkin looks from time to time whether it is late.
 pub(crate) const COMING: u32 = 8;
+/// Some connections must be retired instead of being lent (again): see [`retire`](crate::retire).
+pub(crate) const RETIRE: u32 = 16;
+/// Nobody is served.
+pub(crate) const PAUSED: u32 = 32;
+/// What keeps a newcomer from taking an idle connection without a closer look.
+pub(crate) const BARRED: u32 = CLOSED | LINE | RETIRE | PAUSED;
 
 /// A time that never comes, among nanoseconds since the pool was built.
 const NEVER: u64 = u64::MAX;
@@ -102,54 +113,6 @@ pub(crate) enum News<F> {
     Failed(F),
 }
 
-#[derive(Debug)]
-enum PlaceState<F> {
-    Free,
-    Waiting,
-    Woken,
-    Handed(Held),
-    Failed(F),
-    Collected,
-}
-
-const NOBODY: u32 = u32::MAX;
-
-struct Place<F> {
-    state: PlaceState<F>,
-    alarm: Option<Alarm>,
-    since: Instant,
-    deadline: Instant,
-    previous: u32,
-    next: u32,
-}
-
-impl<F> Place<F> {
-    /// The alarm to ring. A task leaves a new waker each time it goes back to sleep, so its old one is used up; a thread
-    /// is always the same (and what counts it as woken).
-    fn ring(&mut self) -> Option<Alarm> {
-        match &self.alarm {
-            Some(Alarm::Thread(thread)) => Some(Alarm::Thread(thread.clone())),
-            _ => self.alarm.take(),
-        }
-    }
-}
-
-/// The line itself: places in a slab, linked in the order of arrival.
-pub(crate) struct Line<F> {
-    places: Vec<Place<F>>,
-    free: Vec<u32>,
-    first: u32,
-    last: u32,
-    /// Places in state `Waiting`.
-    waiting: usize,
-    /// Threads in state `Woken`.
-    threads_woken: usize,
-    /// No task's deadline is before this; threads mind their own. It may be that of a task that has left: a timeout is
-    /// rare, and to keep the deadlines in order would cost every wait as much as all the rest of it.
-    next_due: Option<Instant>,
-    closed: Option<F>,
-}
-
 /// The line and the word that says whether anybody needs to look at it.
 pub(crate) struct Waiters<F> {
     /// Read by every checkin, written only when the line changes between "nobody needs me" and "somebody does".
@@ -165,21 +128,11 @@ pub(crate) struct Waiters<F> {
 
 impl<F: Clone> Waiters<F> {
     pub(crate) fn new(fairness: Fairness, started: Instant) -> Self {
-        let line = Line {
-            places: Vec::new(),
-            free: Vec::new(),
-            first: NOBODY,
-            last: NOBODY,
-            waiting: 0,
-            threads_woken: 0,
-            next_due: None,
-            closed: None,
-        };
         Self {
             attention: CachePadded::new(AtomicU32::new(0)),
             overdue_at: AtomicU64::new(NEVER),
             count: AtomicUsize::new(0),
-            line: Mutex::new(line),
+            line: Mutex::new(Line::new()),
             fairness,
             started,
         }
@@ -207,9 +160,21 @@ impl<F: Clone> Waiters<F> {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Acquires in the line that nothing is on its way to.
+    /// Acquires in the line that nothing is on its way to and that may be served.
     pub(crate) fn waiting(&self) -> usize {
-        self.line.lock().waiting
+        let line = self.line.lock();
+        if line.raised & PAUSED == 0 { line.waiting } else { 0 }
+    }
+
+    /// Raises or lowers [`RETIRE`] or [`PAUSED`]. Whoever raises one must look for what was idle before.
+    pub(crate) fn set(&self, bit: u32, is_raised: bool) {
+        let mut line = self.line.lock();
+        if is_raised {
+            line.raised |= bit;
+        } else {
+            line.raised &= !bit;
+        }
+        self.update_attention(&line);
     }
 
     /// Takes the last place, or the first for a waiter who was served something useless and must not lose its turn.
@@ -228,14 +193,9 @@ impl<F: Clone> Waiters<F> {
             return Err(failure.clone());
         }
         let is_task = matches!(alarm, Alarm::Task(_));
-        let place =
-            Place { state: PlaceState::Waiting, alarm: Some(alarm), since, deadline, previous: NOBODY, next: NOBODY };
-        let index = line.add(place, at_front);
+        let index = line.add(Place::new(alarm, since, deadline), at_front);
         line.waiting += 1;
-        let earliest = is_task && line.next_due.is_none_or(|next_due| deadline < next_due);
-        if earliest {
-            line.next_due = Some(deadline);
-        }
+        let earliest = is_task && line.expect_due(deadline);
         self.count.fetch_add(1, Ordering::Relaxed);
         self.update_attention(&line);
         drop(line);
@@ -304,17 +264,7 @@ impl<F: Clone> Waiters<F> {
             line.closed = Some(failure.clone());
             self.attention.fetch_or(CLOSED, Ordering::SeqCst);
         }
-        let mut alarms = Vec::new();
-        let mut index = line.first;
-        while index != NOBODY {
-            let next = line.places[index as usize].next;
-            line.settle(index);
-            line.unlink(index);
-            let place = &mut line.places[index as usize];
-            place.state = PlaceState::Failed(failure.clone());
-            alarms.extend(place.alarm.take());
-            index = next;
-        }
+        let alarms = line.fail_all(failure);
         self.update_attention(&line);
         drop(line);
         alarms.into_iter().for_each(Alarm::ring);
@@ -326,21 +276,7 @@ impl<F: Clone> Waiters<F> {
         if line.next_due.is_none_or(|next_due| now < next_due) {
             return line.next_due;
         }
-        let mut alarms = Vec::new();
-        let mut next_due: Option<Instant> = None;
-        let mut index = line.first;
-        while index != NOBODY {
-            let place = &mut line.places[index as usize];
-            index = place.next;
-            if let Some(Alarm::Thread(_)) = place.alarm {
-                continue;
-            }
-            if place.deadline <= now {
-                alarms.extend(place.ring());
-            } else {
-                next_due = Some(next_due.map_or(place.deadline, |next_due| next_due.min(place.deadline)));
-            }
-        }
+        let (alarms, next_due) = line.ring_due(now);
         // However the deadlines lie, looking at all of them takes a small part of the time only.
         let waiting = u32::try_from(self.count()).unwrap_or(u32::MAX);
         line.next_due = next_due.map(|next_due| next_due.max(now + PAUSE_PER_WAITER * waiting));
@@ -350,9 +286,19 @@ impl<F: Clone> Waiters<F> {
         next_due
     }
 
+    /// What tasks have left lying for too long, and when to ask again. For the upkeep thread.
+    pub(crate) fn take_back(&self, now: Instant) -> (Vec<Held>, Option<Instant>) {
+        let mut line = self.line.lock();
+        let (taken, next_due) = line.take_back(now);
+        if !taken.is_empty() {
+            self.update_attention(&line);
+        }
+        (taken, next_due)
+    }
+
     fn update_attention(&self, line: &Line<F>) {
         let notify = if line.may_wake() { NOTIFY } else { 0 };
-        let barred = if self.fairness == Fairness::Strict && line.first != NOBODY { LINE } else { 0 };
+        let barred = if self.fairness == Fairness::Strict && !line.is_empty() { LINE } else { 0 };
         let closed = if line.closed.is_some() { CLOSED } else { 0 };
         let mut coming = 0;
         if line.threads_woken > 0
@@ -363,7 +309,7 @@ impl<F: Clone> Waiters<F> {
             let since = line.places[first as usize].since.saturating_duration_since(self.started);
             self.overdue_at.store(nanos(since.saturating_add(bound)), Ordering::Relaxed);
         }
-        let wanted = notify | barred | closed | coming;
+        let wanted = notify | barred | closed | coming | line.raised;
         // Only changes are written, so that the word stays in every core's cache.
         if self.attention.load(Ordering::Relaxed) != wanted {
             self.attention.store(wanted, Ordering::SeqCst);
@@ -403,12 +349,7 @@ impl<F: Clone> Attendant<'_, F> {
     /// There is no alarm to ring if it has been woken for another reason and has not come yet.
     pub(crate) fn hand_over(&mut self, held: Held) -> Result<Option<Alarm>, Held> {
         let Some(first) = self.line.first_to_serve() else { return Err(held) };
-        let was_asleep = matches!(self.line.places[first as usize].state, PlaceState::Waiting);
-        self.line.settle(first);
-        self.line.unlink(first);
-        let place = &mut self.line.places[first as usize];
-        place.state = PlaceState::Handed(held);
-        let alarm = place.alarm.take().filter(|_| was_asleep);
+        let alarm = self.line.hand(first, held);
         self.waiters.update_attention(&self.line);
         Ok(alarm)
     }
@@ -428,111 +369,5 @@ impl<F: Clone> Attendant<'_, F> {
         }
         self.waiters.update_attention(&self.line);
         alarm
-    }
-}
-
-impl<F> Line<F> {
-    fn add(&mut self, mut place: Place<F>, at_front: bool) -> u32 {
-        let (previous, next) = if at_front { (NOBODY, self.first) } else { (self.last, NOBODY) };
-        (place.previous, place.next) = (previous, next);
-        let index = match self.free.pop() {
-            Some(index) => {
-                self.places[index as usize] = place;
-                index
-            }
-            None => {
-                self.places.push(place);
-                (self.places.len() - 1) as u32
-            }
-        };
-        match previous {
-            NOBODY => self.first = index,
-            previous => self.places[previous as usize].next = index,
-        }
-        match next {
-            NOBODY => self.last = index,
-            next => self.places[next as usize].previous = index,
-        }
-        index
-    }
-
-    /// Takes a place out of the order; it is served, though its owner may not know yet.
-    fn unlink(&mut self, index: u32) {
-        let place = &mut self.places[index as usize];
-        let (previous, next) = (place.previous, place.next);
-        (place.previous, place.next) = (NOBODY, NOBODY);
-        match previous {
-            NOBODY if self.first == index => self.first = next,
-            NOBODY => return, // it was not linked
-            previous => self.places[previous as usize].next = next,
-        }
-        match next {
-            NOBODY => self.last = previous,
-            next => self.places[next as usize].previous = previous,
-        }
-    }
-
-    /// Ends whatever the counts say about this place.
-    fn settle(&mut self, index: u32) {
-        let place = &mut self.places[index as usize];
-        match place.state {
-            PlaceState::Waiting => self.waiting -= 1,
-            PlaceState::Woken if matches!(place.alarm, Some(Alarm::Thread(_))) => self.threads_woken -= 1,
-            _ => {}
-        }
-    }
-
-    fn remove(&mut self, index: u32) -> Option<Alarm> {
-        self.unlink(index);
-        let place = &mut self.places[index as usize];
-        place.state = PlaceState::Free;
-        let alarm = place.alarm.take();
-        self.free.push(index);
-        alarm
-    }
-
-    fn news(&mut self, index: u32) -> News<F> {
-        let state = &mut self.places[index as usize].state;
-        match state {
-            PlaceState::Free => unreachable!("a ticket without a place"),
-            PlaceState::Waiting | PlaceState::Collected => News::None,
-            PlaceState::Woken => News::LookAgain,
-            PlaceState::Handed(_) | PlaceState::Failed(_) => match std::mem::replace(state, PlaceState::Collected) {
-                PlaceState::Handed(held) => News::Handed(held),
-                PlaceState::Failed(failure) => News::Failed(failure),
-                _ => unreachable!("matched above"),
-            },
-        }
-    }
-
-    /// Whether somebody sleeps and may be woken.
-    fn may_wake(&self) -> bool {
-        self.waiting > 0 && self.threads_woken < MAX_THREADS_WOKEN
-    }
-
-    /// The first who sleeps. Those before it are woken and few: threads are throttled, tasks were woken in order.
-    fn first_waiting(&self) -> Option<u32> {
-        self.first_where(|place| matches!(place.state, PlaceState::Waiting))
-    }
-
-    /// The first who can be handed a connection: who sleeps, or is a thread on its way. A woken task may never come.
-    fn first_to_serve(&self) -> Option<u32> {
-        self.first_where(|place| match place.state {
-            PlaceState::Waiting => true,
-            PlaceState::Woken => matches!(place.alarm, Some(Alarm::Thread(_))),
-            _ => false,
-        })
-    }
-
-    fn first_where(&self, is_wanted: impl Fn(&Place<F>) -> bool) -> Option<u32> {
-        let mut index = self.first;
-        while index != NOBODY {
-            let place = &self.places[index as usize];
-            if is_wanted(place) {
-                return Some(index);
-            }
-            index = place.next;
-        }
-        None
     }
 }

@@ -16,15 +16,27 @@ mod contract {
     mod database;
     mod tasks;
 
+    mod adding;
     mod ages;
+    mod breaker;
     mod builder;
     mod cancelling;
     mod closing;
+    mod events;
     mod failing;
+    mod faults;
     mod health;
+    mod hooks;
+    mod keepalive;
     mod limits;
     mod locks;
+    mod observing;
     mod panics;
+    mod pausing;
+    mod purging;
+    mod resizing;
     mod runtimes;
+    mod uncollected;
     mod waiting;
+    mod workers;
 }

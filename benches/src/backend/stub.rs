@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use pool::Manager;
 
-use super::{Backend, Gauge, Gauged};
+use super::{Backend, Gauge, Gauged, Reach};
 use crate::contender::AsRaw;
 use crate::contenders::r2d2::Plain;
 use crate::units;
@@ -136,6 +136,8 @@ impl Manager for StubManager {
         Ok(())
     }
 }
+
+impl Reach for StubManager {}
 
 impl Backend for Stub {
     type Raw = StubConnection;

@@ -7,7 +7,8 @@ use benches::backend::Failure;
 use benches::chart::figures::figures;
 use benches::chat_report;
 use benches::collect::{read_all, reports_folder};
-use benches::report::{pieces, publish, unanswered};
+use benches::conformance::table;
+use benches::report::{REPORTS, pieces, publish, unanswered};
 
 fn main() -> ExitCode {
     match render().and_then(|summary| chat_report::render(&reports_folder(), summary)) {
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
 
 fn render() -> Result<String, Failure> {
     let reports = reports_folder();
+    let answers = table::publish(&reports)?;
     let records = read_all(&reports)?;
     if records.is_empty() {
         return Err(Failure::new(format!(
@@ -34,9 +36,10 @@ fn render() -> Result<String, Failure> {
     let figures = figures(&records)?;
     let pieces = pieces(&records, &figures);
     publish(&reports, &figures, &pieces)?;
-    let report = fs::read_to_string(reports.join("README.md")).unwrap_or_default();
-    let missing = unanswered(&report, &pieces);
+    let text: String = REPORTS.iter().filter_map(|name| fs::read_to_string(reports.join(name)).ok()).collect();
+    let missing = unanswered(&text, &pieces);
     let missing =
         if missing.is_empty() { String::new() } else { format!("; nothing was measured for {}", missing.join(", ")) };
-    Ok(format!("{} records, {} charts, {} pieces of text{missing}", records.len(), figures.len(), pieces.len()))
+    let counts = (records.len(), figures.len(), pieces.len());
+    Ok(format!("{} records, {} charts, {} pieces of text, {answers} answers{missing}", counts.0, counts.1, counts.2))
 }

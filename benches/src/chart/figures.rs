@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use crate::backend::Failure;
 use crate::backend::stub::Hold;
 use crate::contenders::Entrant;
+use crate::fairness::{Contestant, Load};
 use crate::record::{
-    CLOSE_NS, CONNECT_NS, Metric, NS_PER_OP, OPS_PER_S, P50, P99, P999, PARTS, PING_NS, Record, Spread, UNFAIRNESS,
-    WALL_MS,
+    CLOSE_NS, CONNECT_NS, Course, Metric, NS_PER_OP, OPS_PER_S, P50, P99, P999, PARTS, PING_NS, Record, Spread,
+    UNFAIRNESS, WALL_MS,
 };
+use crate::scenario::outage::{RETURNED_MS, WENT_MS};
 use crate::tasks::TaskHold;
 use crate::units::{count, time, times};
 use crate::ways::Way;
@@ -17,6 +19,7 @@ use crate::workload::{HOLDS, SEED_ROWS};
 use super::Heading;
 use super::lines::{Names, Panel, Series, lines};
 use super::matrix::{Column, Mark, Name, Section, matrix};
+use super::over_time;
 use super::stack::{self, Bar, Part, stack};
 
 /// A chart.
@@ -57,7 +60,8 @@ pub fn figures(records: &[Record]) -> Result<Vec<Figure>, Failure> {
         ("split.svg", "What one insert's time consists of, at one and at four threads", split(records)?),
         ("connect.svg", "Time to open a connection, by way of connecting", connect(records)?),
     ];
-    Ok(all.into_iter().filter_map(|(file, alt, svg)| Some(Figure { file, alt, svg: svg? })).collect())
+    let drawn = all.into_iter().filter_map(|(file, alt, svg)| Some(Figure { file, alt, svg: svg? }));
+    Ok(drawn.chain(over_time::figures(records)?).collect())
 }
 
 /// The records of a question, in reach of a few words.
@@ -86,7 +90,8 @@ impl<'a> Data<'a> {
     /// The numbers of a metric of the first cell.
     #[must_use]
     pub fn spread(&self, metric: Metric) -> Option<Spread> {
-        self.0.iter().find(|record| record.metric == metric.name).map(|record| record.spread())
+        let is_it = |record: &&&Record| record.metric == metric.name && record.step_ms == 0;
+        self.0.iter().find(is_it).map(|record| record.spread())
     }
 
     /// Whether there are none.
@@ -124,14 +129,33 @@ impl<'a> Data<'a> {
         lines
     }
 
-    fn heading(&self, title: &str, how: &[&str]) -> Heading {
+    /// How a metric of the first cell went over time.
+    #[must_use]
+    pub fn course(&self, metric: Metric) -> Option<Course> {
+        self.0.iter().filter(|record| record.metric == metric.name).find_map(|record| record.course())
+    }
+
+    /// Those of a contestant under a load.
+    #[must_use]
+    pub fn of_contestant(&self, contestant: Contestant, load: Load) -> Self {
+        self.filter(|record| contestant.owns(&record.contender, &record.workload) && load.is_of(&record.workload))
+    }
+
+    /// The time that a run's records mark, in seconds from its start.
+    #[must_use]
+    pub fn window(&self) -> Option<(f64, f64)> {
+        let at = |metric| self.spread(metric).map(|spread| spread.median / 1e3);
+        Some((at(WENT_MS)?, at(RETURNED_MS)?))
+    }
+
+    pub(super) fn heading(&self, title: &str, how: &[&str]) -> Heading {
         let mut lines = self.provenance();
         lines.extend(how.iter().map(|line| (*line).to_owned()));
         Heading { title: title.to_owned(), lines }
     }
 }
 
-fn name(entrant: Entrant) -> Name {
+pub(super) fn name(entrant: Entrant) -> Name {
     let row = entrant.row();
     Name { label: row.label.to_owned(), colour: row.colour, is_ours: row.is_ours }
 }

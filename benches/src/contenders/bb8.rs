@@ -1,22 +1,22 @@
 //! bb8, with its checkout test on as it comes; the test is the peek that our pools make. LIFO; it comes FIFO.
 
+use ::pool::Manager as _;
 use bb8::{ManageConnection, Pool, QueueStrategy};
-use pool::Manager;
 
 use super::parked::{Hosted, Parked};
-use crate::backend::{ACQUIRE_TIMEOUT, Counted, Failure, Gauged};
-use crate::contender::{AsRaw, Contender, Session};
+use crate::backend::{Counted, Failure, Gauged, Reach};
+use crate::contender::{AsRaw, Contender, Options, Session};
 
 /// The lab's manager for bb8.
 #[derive(Debug)]
 pub struct Bb8<M>(Gauged<M>);
 
-impl<M: Manager> ManageConnection for Bb8<M> {
+impl<M: Reach> ManageConnection for Bb8<M> {
     type Connection = Counted<M::Connection>;
     type Error = Failure;
 
     async fn connect(&self) -> Result<Self::Connection, Failure> {
-        self.0.open()
+        self.0.reach().await
     }
 
     async fn is_valid(&self, connection: &mut Self::Connection) -> Result<(), Failure> {
@@ -36,20 +36,40 @@ pub type Hosting<M> = Hosted<Pool<Bb8<M>>>;
 /// # Errors
 ///
 /// When one of them could not be opened in time.
-pub fn open<M: Manager>(size: usize, manager: Gauged<M>) -> Result<Hosting<M>, Failure> {
-    let max_size = u32::try_from(size).map_err(|error| Failure::of("bb8's size", error))?;
-    Hosted::build(async || {
-        Pool::builder()
-            .max_size(max_size)
-            .min_idle(max_size)
-            .queue_strategy(QueueStrategy::Lifo)
-            .connection_timeout(ACQUIRE_TIMEOUT)
-            .build(Bb8(manager))
-            .await
-    })
+pub fn open<M: Reach>(size: usize, manager: Gauged<M>) -> Result<Hosting<M>, Failure> {
+    open_with(&Options::filled(size), manager)
 }
 
-impl<R: ?Sized, M: Manager<Connection: AsRaw<R>>> Contender<R> for Hosting<M> {
+/// Builds a pool with these options on a runtime of its own.
+///
+/// # Errors
+///
+/// When `min_idle` connections could not be opened in time.
+pub fn open_with<M: Reach>(options: &Options, manager: Gauged<M>) -> Result<Hosting<M>, Failure> {
+    Hosted::build(async || build(options, manager).await)
+}
+
+/// The pool itself.
+///
+/// Its reaper looks every 30 s as it comes; with a lifetime shorter than that it looks as often as that lifetime ends.
+///
+/// # Errors
+///
+/// When `min_idle` connections could not be opened in time.
+pub async fn build<M: Reach>(options: &Options, manager: Gauged<M>) -> Result<Pool<Bb8<M>>, Failure> {
+    let number = |count: usize| u32::try_from(count).map_err(|error| Failure::of("bb8's size", error));
+    let mut builder = Pool::builder()
+        .max_size(number(options.size)?)
+        .min_idle(number(options.min_idle)?)
+        .queue_strategy(QueueStrategy::Lifo)
+        .connection_timeout(options.timeout());
+    if let Some(max_lifetime) = options.max_lifetime {
+        builder = builder.max_lifetime(max_lifetime).reaper_rate(max_lifetime);
+    }
+    builder.build(Bb8(manager)).await
+}
+
+impl<R: ?Sized, M: Reach<Connection: AsRaw<R>>> Contender<R> for Hosting<M> {
     type Session<'a> = Parked<'a, Pool<Bb8<M>>>;
 
     fn session(&self) -> Result<Self::Session<'_>, Failure> {
@@ -57,7 +77,7 @@ impl<R: ?Sized, M: Manager<Connection: AsRaw<R>>> Contender<R> for Hosting<M> {
     }
 }
 
-impl<R: ?Sized, M: Manager<Connection: AsRaw<R>>> Session<R> for Parked<'_, Pool<Bb8<M>>> {
+impl<R: ?Sized, M: Reach<Connection: AsRaw<R>>> Session<R> for Parked<'_, Pool<Bb8<M>>> {
     #[inline]
     fn with<T>(&mut self, work: impl FnOnce(&mut R) -> T) -> Result<T, Failure> {
         let mut guard = self.block_on(self.pool.get()).map_err(|error| Failure::of("bb8", error))?;

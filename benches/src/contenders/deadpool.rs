@@ -2,27 +2,36 @@
 //!
 //! Its connections are peeked at in `recycle`, as ours are at checkout. LIFO, which keeps the caches warm; it comes FIFO.
 
+use std::time::Duration;
+
+use deadpool::Runtime;
 use deadpool::managed::{Metrics, Object, Pool, QueueMode, RecycleError, RecycleResult};
-use pool::Manager;
 
 use super::parked::{Hosted, Parked};
-use crate::backend::{Counted, Failure, Gauged};
-use crate::contender::{AsRaw, Contender, Session};
+use crate::backend::{Counted, Failure, Gauged, Reach};
+use crate::contender::{AsRaw, Contender, Options, Session};
 
 /// The lab's manager for deadpool.
 #[derive(Debug)]
-pub struct Deadpool<M>(Gauged<M>);
+pub struct Deadpool<M> {
+    manager: Gauged<M>,
+    max_lifetime: Option<Duration>,
+}
 
-impl<M: Manager> deadpool::managed::Manager for Deadpool<M> {
+impl<M: Reach> deadpool::managed::Manager for Deadpool<M> {
     type Type = Counted<M::Connection>;
     type Error = Failure;
 
     async fn create(&self) -> Result<Self::Type, Failure> {
-        self.0.open()
+        self.manager.reach().await
     }
 
-    async fn recycle(&self, connection: &mut Self::Type, _: &Metrics) -> RecycleResult<Failure> {
-        self.0.peek(connection).map_err(RecycleError::Backend)
+    async fn recycle(&self, connection: &mut Self::Type, metrics: &Metrics) -> RecycleResult<Failure> {
+        // It has no lifetime of its own; this is how its documentation has one made.
+        if self.max_lifetime.is_some_and(|most| metrics.age() > most) {
+            return Err(RecycleError::message("the connection is too old"));
+        }
+        self.manager.peek(connection).map_err(RecycleError::Backend)
     }
 }
 
@@ -34,17 +43,34 @@ pub type Hosting<M> = Hosted<Pool<Deadpool<M>>>;
 /// # Errors
 ///
 /// When the runtime or the pool cannot be built.
-pub fn open<M: Manager>(size: usize, manager: Gauged<M>) -> Result<Hosting<M>, Failure> {
-    Hosted::build(async || {
-        Pool::builder(Deadpool(manager))
-            .max_size(size)
-            .queue_mode(QueueMode::Lifo)
-            .build()
-            .map_err(|error| Failure::of("deadpool", error))
-    })
+pub fn open<M: Reach>(size: usize, manager: Gauged<M>) -> Result<Hosting<M>, Failure> {
+    open_with(&Options::filled(size), manager)
 }
 
-impl<R: ?Sized, M: Manager<Connection: AsRaw<R>>> Contender<R> for Hosting<M> {
+/// Builds a pool with these options on a runtime of its own.
+///
+/// # Errors
+///
+/// When the runtime or the pool cannot be built.
+pub fn open_with<M: Reach>(options: &Options, manager: Gauged<M>) -> Result<Hosting<M>, Failure> {
+    Hosted::build(async || build(options, manager))
+}
+
+/// The pool itself. Its first connections are opened by the first acquires; it has no minimum.
+///
+/// # Errors
+///
+/// When the pool cannot be built.
+pub fn build<M: Reach>(options: &Options, manager: Gauged<M>) -> Result<Pool<Deadpool<M>>, Failure> {
+    let manager = Deadpool { manager, max_lifetime: options.max_lifetime };
+    let mut builder = Pool::builder(manager).max_size(options.size).queue_mode(QueueMode::Lifo);
+    if let Some(limit) = options.acquire_timeout {
+        builder = builder.runtime(Runtime::Tokio1).wait_timeout(Some(limit)).create_timeout(Some(limit));
+    }
+    builder.build().map_err(|error| Failure::of("deadpool", error))
+}
+
+impl<R: ?Sized, M: Reach<Connection: AsRaw<R>>> Contender<R> for Hosting<M> {
     type Session<'a> = Parked<'a, Pool<Deadpool<M>>>;
 
     fn session(&self) -> Result<Self::Session<'_>, Failure> {
@@ -52,7 +78,7 @@ impl<R: ?Sized, M: Manager<Connection: AsRaw<R>>> Contender<R> for Hosting<M> {
     }
 }
 
-impl<R: ?Sized, M: Manager<Connection: AsRaw<R>>> Session<R> for Parked<'_, Pool<Deadpool<M>>> {
+impl<R: ?Sized, M: Reach<Connection: AsRaw<R>>> Session<R> for Parked<'_, Pool<Deadpool<M>>> {
     #[inline]
     fn with<T>(&mut self, work: impl FnOnce(&mut R) -> T) -> Result<T, Failure> {
         let mut object: Object<Deadpool<M>> =

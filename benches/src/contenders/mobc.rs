@@ -2,24 +2,24 @@
 //!
 //! Its guard gives the connection back on a task of the runtime, so every cycle takes part of another thread's time.
 
+use ::pool::Manager as _;
 use mobc::{Pool, async_trait};
-use pool::Manager;
 
 use super::parked::{Hosted, Parked};
-use crate::backend::{ACQUIRE_TIMEOUT, Counted, Failure, Gauged};
-use crate::contender::{AsRaw, Contender, Session};
+use crate::backend::{Counted, Failure, Gauged, Reach};
+use crate::contender::{AsRaw, Contender, Options, Session};
 
 /// The lab's manager for mobc.
 #[derive(Debug)]
 pub struct Mobc<M>(Gauged<M>);
 
 #[async_trait]
-impl<M: Manager> mobc::Manager for Mobc<M> {
+impl<M: Reach> mobc::Manager for Mobc<M> {
     type Connection = Counted<M::Connection>;
     type Error = Failure;
 
     async fn connect(&self) -> Result<Self::Connection, Failure> {
-        self.0.open()
+        self.0.reach().await
     }
 
     async fn check(&self, mut connection: Self::Connection) -> Result<Self::Connection, Failure> {
@@ -40,14 +40,31 @@ pub type Hosting<M> = Hosted<Pool<Mobc<M>>>;
 /// # Errors
 ///
 /// When the runtime cannot be built.
-pub fn open<M: Manager>(size: usize, manager: Gauged<M>) -> Result<Hosting<M>, Failure> {
-    Hosted::build(async || {
-        let size = size as u64;
-        Ok(Pool::builder().max_open(size).max_idle(size).get_timeout(Some(ACQUIRE_TIMEOUT)).build(Mobc(manager)))
-    })
+pub fn open<M: Reach>(size: usize, manager: Gauged<M>) -> Result<Hosting<M>, Failure> {
+    open_with(&Options::filled(size), manager)
 }
 
-impl<R: ?Sized, M: Manager<Connection: AsRaw<R>>> Contender<R> for Hosting<M> {
+/// Builds a pool with these options on a runtime of its own.
+///
+/// # Errors
+///
+/// When the runtime cannot be built.
+pub fn open_with<M: Reach>(options: &Options, manager: Gauged<M>) -> Result<Hosting<M>, Failure> {
+    Hosted::build(async || Ok(build(options, manager)))
+}
+
+/// The pool itself. Its first connections are opened by the first acquires; it has no minimum.
+pub fn build<M: Reach>(options: &Options, manager: Gauged<M>) -> Pool<Mobc<M>> {
+    let size = options.size as u64;
+    Pool::builder()
+        .max_open(size)
+        .max_idle(size)
+        .max_lifetime(options.max_lifetime)
+        .get_timeout(Some(options.timeout()))
+        .build(Mobc(manager))
+}
+
+impl<R: ?Sized, M: Reach<Connection: AsRaw<R>>> Contender<R> for Hosting<M> {
     type Session<'a> = Parked<'a, Pool<Mobc<M>>>;
 
     fn session(&self) -> Result<Self::Session<'_>, Failure> {
@@ -55,7 +72,7 @@ impl<R: ?Sized, M: Manager<Connection: AsRaw<R>>> Contender<R> for Hosting<M> {
     }
 }
 
-impl<R: ?Sized, M: Manager<Connection: AsRaw<R>>> Session<R> for Parked<'_, Pool<Mobc<M>>> {
+impl<R: ?Sized, M: Reach<Connection: AsRaw<R>>> Session<R> for Parked<'_, Pool<Mobc<M>>> {
     #[inline]
     fn with<T>(&mut self, work: impl FnOnce(&mut R) -> T) -> Result<T, Failure> {
         let mut guard = self.block_on(self.pool.get()).map_err(|error| Failure::of("mobc", error))?;

@@ -11,8 +11,8 @@
 use pool::Manager;
 use r2d2::ManageConnection;
 
-use crate::backend::{ACQUIRE_TIMEOUT, Counted, Failure, Gauged};
-use crate::contender::{AsRaw, Contender, Session};
+use crate::backend::{Counted, Failure, Gauged};
+use crate::contender::{AsRaw, Contender, Options, Session};
 
 /// A pool of r2d2's.
 #[derive(Debug)]
@@ -25,15 +25,44 @@ impl<M: ManageConnection> R2d2<M> {
     ///
     /// When one of them could not be opened in time.
     pub fn open(size: usize, manager: M, test_on_check_out: bool) -> Result<Self, Failure> {
-        r2d2::Pool::builder()
-            .max_size(u32::try_from(size).map_err(|error| Failure::of("r2d2's size", error))?)
-            .test_on_check_out(test_on_check_out)
-            .connection_timeout(ACQUIRE_TIMEOUT)
-            .error_handler(Box::new(r2d2::NopErrorHandler))
-            .build(manager)
-            .map(Self)
-            .map_err(|error| Failure::of("r2d2", error))
+        Self::open_with(&Options::filled(size), manager, test_on_check_out)
     }
+
+    /// Builds a pool with these options.
+    ///
+    /// # Errors
+    ///
+    /// When `min_idle` connections could not be opened in time.
+    pub fn open_with(options: &Options, manager: M, test_on_check_out: bool) -> Result<Self, Failure> {
+        build(options, manager, test_on_check_out).map(Self)
+    }
+}
+
+/// The pool itself.
+///
+/// Its lifetime is enforced by a thread that looks every 30 s, which cannot be set.
+///
+/// # Errors
+///
+/// When `min_idle` connections could not be opened in time.
+pub fn build<M: ManageConnection>(
+    options: &Options,
+    manager: M,
+    test_on_check_out: bool,
+) -> Result<r2d2::Pool<M>, Failure> {
+    let number = |count: usize| u32::try_from(count).map_err(|error| Failure::of("r2d2's size", error));
+    // As it comes it keeps as many as it may have.
+    let min_idle = if options.min_idle == options.size { None } else { Some(number(options.min_idle)?) };
+    let mut builder = r2d2::Pool::builder()
+        .max_size(number(options.size)?)
+        .min_idle(min_idle)
+        .test_on_check_out(test_on_check_out)
+        .connection_timeout(options.timeout())
+        .error_handler(Box::new(r2d2::NopErrorHandler));
+    if options.max_lifetime.is_some() {
+        builder = builder.max_lifetime(options.max_lifetime);
+    }
+    builder.build(manager).map_err(|error| Failure::with_causes("r2d2", &error))
 }
 
 impl<R: ?Sized, M: ManageConnection<Connection: AsRaw<R>>> Contender<R> for R2d2<M> {

@@ -115,6 +115,8 @@ pub(super) async fn logout(context: &mut Context<'_>) -> Result<Reply, Refusal> 
         context.state.token = Some(token);
         return Err(refusal(&error));
     }
+    // So that the next login, wherever it is, does not get again what was acknowledged.
+    let _ = context.node.store().flush_cursors().await;
     leave(context.node, context.session, context.state, false).await;
     context.session.hear();
     done()

@@ -28,12 +28,14 @@ pub(super) struct Caller<A> {
     pub(super) since: Instant,
     answer: oneshot::Sender<Result<A, StoreError>>,
     /// Counted as waiting until this is dropped.
-    _place: Place,
+    place: Place,
 }
 
 impl<A> Caller<A> {
     /// Answers; who asked may be gone.
     pub(super) fn answer(self, answer: Result<A, StoreError>) {
+        // First the place, so that whoever has his answer has room for another request.
+        drop(self.place);
         let _ = self.answer.send(answer);
     }
 }
@@ -152,7 +154,7 @@ where
     /// Queues a request now, and awaits its answer later.
     pub(super) fn submit(&self, request: R, place: Place) -> impl Future<Output = Result<A, StoreError>> + use<R, A> {
         let (answer, answered) = oneshot::channel();
-        let caller = Caller { since: Instant::now(), answer, _place: place };
+        let caller = Caller { since: Instant::now(), answer, place };
         let queued = self.jobs.send(Job::Request(Pending { request, caller }));
         async move {
             match queued {

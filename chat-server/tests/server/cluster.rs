@@ -2,18 +2,29 @@
 
 use std::time::Duration;
 
+use chat_server::config::Database;
 use chat_server::protocol::Command;
-use chat_server::protocol::command::{Ack, CreateGroup, GroupId, Ping};
-use chat_server::protocol::event::{CreateGroupResult, NoticeCode};
+use chat_server::protocol::command::{Ack, Chat, CreateGroup, GroupId, Ping};
+use chat_server::protocol::event::{ChatResult, CreateGroupResult, NoticeCode};
 use chat_server::server::ServerError;
 use chat_server::store::{Claim, ClaimPolicy, Location, SessionId};
 
-use crate::support::{Client, TestCluster, sequences, until};
+use crate::support::{Client, TestCluster, chat, refused, sequences, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users_of_different_nodes_chat_in_order() {
+    chat_across(TestCluster::start(3).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_of_different_nodes_chat_in_order_over_mysql() {
+    if let Some(cluster) = TestCluster::mysql(3).await {
+        chat_across(cluster).await;
+    }
+}
+
+async fn chat_across(cluster: TestCluster) {
     const COUNT: u64 = 100;
-    let cluster = TestCluster::start(3).await;
     let (mut ada, mut bob) = (cluster.user(0, "ada").await, cluster.user(2, "bob").await);
     for number in 0..COUNT {
         ada.chat(bob.id, &number.to_string()).await;
@@ -27,8 +38,18 @@ async fn users_of_different_nodes_chat_in_order() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_groups_members_on_all_nodes_see_one_order() {
+    group_across(TestCluster::start(3).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_groups_members_on_all_nodes_see_one_order_over_mysql() {
+    if let Some(cluster) = TestCluster::mysql(3).await {
+        group_across(cluster).await;
+    }
+}
+
+async fn group_across(cluster: TestCluster) {
     const EACH: usize = 50;
-    let cluster = TestCluster::start(3).await;
     let mut members = Vec::new();
     for number in 0..6 {
         members.push(cluster.user(number % 3, &format!("user {number}")).await);
@@ -98,6 +119,46 @@ async fn a_hint_that_was_lost_in_silence_is_found_by_the_slow_timer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeat_tells_a_message_that_was_stored_and_never_told() {
+    let cluster = TestCluster::with(2, |config| config.probe_ms = 600_000).await;
+    let (mut ada, mut bob) = (cluster.user(0, "ada").await, cluster.user(1, "bob").await);
+    let message = |text: &str| Command::Chat(Chat { toid: 2, msg: text.into(), time: None, mid: Some("m".into()) });
+    let sender = cluster.nodes[0].node.lease.node;
+    cluster.bus.cut(sender, true);
+    assert!(!ada.call::<ChatResult>(message("stored")).await.unwrap().duplicate);
+    cluster.bus.cut(sender, false);
+    assert!(ada.call::<ChatResult>(message("something else")).await.unwrap().duplicate);
+    assert_eq!(bob.delivery().await.msg, "stored");
+    assert!(ada.call::<ChatResult>(message("stored")).await.unwrap().duplicate);
+    ada.chat(bob.id, "next").await;
+    assert_eq!(bob.delivery().await.msg, "next", "who has it does not get it again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_moves_to_another_node_is_found_there_though_the_old_one_was_remembered() {
+    let cluster = TestCluster::with(3, |config| config.cache_ms = 600_000).await;
+    let (mut ada, mut bob) = (cluster.user(0, "ada").await, cluster.user(1, "bob").await);
+    ada.chat(bob.id, "1").await;
+    bob.delivery().await;
+    let mut bob = Client::modern(cluster.nodes[2].address).await;
+    bob.login("bob").await;
+    // The news may be on their way for a moment.
+    let sending = async {
+        loop {
+            ada.chat(2, "2").await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let arrived = cluster.nodes[2].node.metrics().delivered.clone();
+    let receiving = until(async || arrived.get() > 0);
+    tokio::select! {
+        () = sending => {}
+        () = receiving => {}
+    }
+    assert_eq!(bob.delivery().await.msg, "2");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_joins_later_is_known_at_once() {
     let mut cluster = TestCluster::start(1).await;
     let mut ada = cluster.user(0, "ada").await;
@@ -111,7 +172,17 @@ async fn a_node_that_joins_later_is_known_at_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn logins_that_race_leave_one_session() {
-    let cluster = TestCluster::start(3).await;
+    race(TestCluster::start(3).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logins_that_race_leave_one_session_over_mysql() {
+    if let Some(cluster) = TestCluster::mysql(3).await {
+        race(cluster).await;
+    }
+}
+
+async fn race(cluster: TestCluster) {
     drop(cluster.user(0, "ada").await);
     let mut tasks = Vec::new();
     for number in 0..24 {
@@ -270,3 +341,28 @@ async fn a_dead_nodes_user_waits_for_its_lease_at_most() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_cannot_renew_its_lease_refuses_what_it_may_not_do_and_recovers() {
+    let cluster = TestCluster::with(1, |config| {
+        (config.lease_ms, config.lease_refresh_ms) = (1000, 200);
+    })
+    .await;
+    let (mut ada, mut bob) = (cluster.user(0, "ada").await, cluster.user(0, "bob").await);
+    let Database::SqliteFile(file) = &cluster.database else { panic!("it is SQLite") };
+    // Nobody can write any more, as if the database had stopped answering.
+    let lock = rusqlite::Connection::open(file).unwrap();
+    lock.busy_timeout(crate::support::LONG).unwrap();
+    lock.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    until(async || cluster.nodes[0].get("/readyz").await == (503, LEASE_LOST.into())).await;
+    assert_eq!(refused(ada.call::<ChatResult>(chat(bob.id, "x")).await), "unavailable");
+    let mut eve = Client::modern(cluster.nodes[0].address).await;
+    assert_eq!(refused(eve.try_login("bob").await), "unavailable");
+    ada.done(Command::Ping(Ping {})).await;
+    lock.execute_batch("COMMIT").unwrap();
+    until(async || cluster.nodes[0].get("/readyz").await.0 == 200).await;
+    ada.chat(bob.id, "again").await;
+    assert_eq!(bob.delivery().await.msg, "again");
+}
+
+const LEASE_LOST: &str = "the lease could not be renewed: the database is not reachable\n";

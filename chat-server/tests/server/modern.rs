@@ -116,7 +116,7 @@ async fn a_conversation_can_be_read_back_page_by_page() {
     assert_eq!((sequences(&page.messages), page.more), ((20..=24).collect(), true));
     // A page has a size in bytes, too, and a message larger than that is a page.
     for _ in 0..3 {
-        ada.chat(bob.id, &"\u{1}".repeat(60_000)).await;
+        ada.chat(bob.id, &"x".repeat(60_000)).await;
     }
     let page: HistoryResult = ada.call(history(bob.id, None, None, 10)).await.unwrap();
     assert_eq!((sequences(&page.messages), page.more), (vec![27, 28], true));
@@ -198,7 +198,6 @@ async fn groups_are_created_joined_left_and_ruled() {
     let kick = |userid| Command::Kick(Kick { groupid: id, userid });
     assert_eq!(refused(bob.call::<Done>(kick(eve.id)).await), "not_allowed");
     ada.done(set(bob.id, Role::Admin)).await;
-    assert_eq!(bob.wait_for(event).await.1, GroupChange::Joined, "eve's");
     assert_eq!(bob.wait_for(event).await, (bob.id, GroupChange::Role, Some(ada.id)));
     bob.done(kick(eve.id)).await;
     eve.wait_for(|message| match message {
@@ -274,11 +273,13 @@ async fn a_silent_client_is_asked_and_then_disconnected_and_one_that_answers_is_
         }
     };
     let silent = async {
-        bob.wait_for(|message| match message {
-            ServerMessage::Notice(notice) => Some(assert_eq!(notice.code, NoticeCode::IdleTimeout)),
-            _ => None,
-        })
-        .await;
+        let code = bob
+            .wait_for(|message| match message {
+                ServerMessage::Notice(notice) => Some(notice.code),
+                _ => None,
+            })
+            .await;
+        assert_eq!(code, NoticeCode::IdleTimeout);
         assert!(bob.push().await.is_none());
     };
     tokio::join!(answering, silent);
@@ -287,5 +288,6 @@ async fn a_silent_client_is_asked_and_then_disconnected_and_one_that_answers_is_
     let mut nobody = Client::modern(cluster.nodes[0].address).await;
     nobody.done(Command::Ping(Ping {})).await;
     nobody.until_notice(NoticeCode::LoginTimeout).await;
-    until(async || cluster.nodes[0].stat("connections").await == 1).await;
+    // Ada has fallen silent by now.
+    until(async || cluster.nodes[0].stat("connections").await == 0).await;
 }

@@ -65,6 +65,9 @@ async fn friends_groups_and_offline_messages_come_with_the_login() {
     ada.send(&format!(r#"{{"friendid":{b},"id":{a},"msgid":7}}"#)).await;
     ada.send(&format!(r#"{{"groupdesc":"about rust","groupname":"crab","id":{a},"msgid":8}}"#)).await;
     bob.login(b).await;
+    let store = cluster.nodes[0].node.store();
+    let group = chat_server::store::GroupId::new(1).unwrap();
+    until(async || !store.member_ids(group).await.unwrap().is_empty()).await;
     bob.send(&format!(r#"{{"groupid":1,"id":{b},"msgid":9}}"#)).await;
     bob.send(&format!(r#"{{"id":{b},"msg":"to the group","msgid":10,"groupid":1,"name":"bob","time":"t"}}"#)).await;
     assert_eq!(

@@ -83,7 +83,7 @@ async fn what_waited_for_a_client_that_went_is_stored() {
     const COUNT: u64 = 200;
     let cluster = TestCluster::with(1, |config| {
         relay(config);
-        (config.slow_reader_ms, config.queue_bytes) = (500, 16 << 20);
+        (config.slow_reader_ms, config.queue_bytes) = (3000, 16 << 20);
     })
     .await;
     let (mut ada, mut bob) = (cluster.user(0, "ada").await, cluster.user(0, "bob").await);

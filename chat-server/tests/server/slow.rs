@@ -16,7 +16,7 @@ fn text() -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_does_not_read_is_disconnected_and_loses_nothing() {
     let cluster = TestCluster::with(1, |config| {
-        (config.slow_reader_ms, config.queue_bytes) = (500, 65_536);
+        (config.slow_reader_ms, config.queue_bytes) = (3000, 65_536);
     })
     .await;
     let (mut ada, bob) = (cluster.user(0, "ada").await, cluster.user(0, "bob").await);

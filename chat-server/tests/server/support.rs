@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chat_server::bus::local::LocalBus;
 use chat_server::codec::{FrameCodec, Terminator};
-use chat_server::config::Config;
+use chat_server::config::{Config, Database};
 use chat_server::node::Node;
 use chat_server::protocol::command::{Chat, GroupChat, Hello, Login, Register};
 use chat_server::protocol::event::{
@@ -20,6 +20,7 @@ use chat_server::protocol::event::{
 use chat_server::protocol::{Command, Refusal, Request, ServerMessage, VERSION};
 use chat_server::server::{BusSource, Server, ServerError};
 use futures_util::{SinkExt, StreamExt};
+use mysql::prelude::Queryable;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -38,8 +39,45 @@ pub(crate) const PASSWORD: &str = "correct horse";
 pub(crate) struct TestCluster {
     pub(crate) nodes: Vec<TestNode>,
     pub(crate) bus: LocalBus,
-    folder: Folder,
+    pub(crate) database: Database,
+    _place: Place,
     change: fn(&mut Config),
+}
+
+/// What is deleted with the cluster.
+enum Place {
+    Folder { _folder: Folder },
+    Mysql { _database: Mysql },
+}
+
+/// A database of its own on the server that `DATABASE_URL` names.
+struct Mysql {
+    opts: mysql::Opts,
+    name: String,
+}
+
+impl Mysql {
+    fn create() -> Option<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let Some(url) = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) else {
+            assert!(std::env::var_os("REQUIRE_DATABASE").is_none(), "REQUIRE_DATABASE is set, DATABASE_URL is not");
+            println!("skipped: DATABASE_URL is not set; scripts/test starts a server and sets it");
+            return None;
+        };
+        let opts = mysql::Opts::from_url(&url).expect("DATABASE_URL is a MySQL URL");
+        let name = format!("chat_cluster_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut connection = mysql::Conn::new(opts.clone()).expect("DATABASE_URL names a server that runs");
+        connection.query_drop(format!("CREATE DATABASE {name}")).expect("the user may create databases");
+        Some(Self { opts, name })
+    }
+}
+
+impl Drop for Mysql {
+    fn drop(&mut self) {
+        if let Ok(mut connection) = mysql::Conn::new(self.opts.clone()) {
+            let _ = connection.query_drop(format!("DROP DATABASE {}", self.name));
+        }
+    }
 }
 
 /// A node that runs in this process.
@@ -78,7 +116,20 @@ impl TestCluster {
 
     /// The same with other options.
     pub(crate) async fn with(count: usize, change: fn(&mut Config)) -> Self {
-        let mut cluster = Self { nodes: Vec::new(), bus: LocalBus::new(), folder: Folder::new(), change };
+        let folder = Folder::new();
+        let database = Database::SqliteFile(folder.0.join("chat.db"));
+        Self::over(database, Place::Folder { _folder: folder }, count, change).await
+    }
+
+    /// Over MySQL or MariaDB; `None`: there is none, and that is allowed.
+    pub(crate) async fn mysql(count: usize) -> Option<Self> {
+        let place = Mysql::create()?;
+        let opts = mysql::OptsBuilder::from_opts(place.opts.clone()).db_name(Some(&place.name));
+        Some(Self::over(Database::Mysql(Box::new(opts.into())), Place::Mysql { _database: place }, count, |_| {}).await)
+    }
+
+    async fn over(database: Database, place: Place, count: usize, change: fn(&mut Config)) -> Self {
+        let mut cluster = Self { nodes: Vec::new(), bus: LocalBus::new(), database, _place: place, change };
         for _ in 0..count {
             cluster.add().await;
         }
@@ -97,7 +148,7 @@ impl TestCluster {
         let mut config = Config::default();
         config.listen = ([127, 0, 0, 1], 0).into();
         config.http = Some(([127, 0, 0, 1], 0).into());
-        config.database = chat_server::config::Database::SqliteFile(self.folder.0.join("chat.db"));
+        config.database = self.database.clone();
         config.node = name.into();
         // Tests do not test argon2.
         (config.password_memory_kib, config.password_passes) = (8, 1);
@@ -205,11 +256,6 @@ impl Client {
     /// Sends a report, which is not answered.
     pub(crate) async fn report(&mut self, command: Command) {
         self.framed.send(Request { rid: None, command }.encode()).await.expect("the server reads");
-    }
-
-    /// Sends these bytes.
-    pub(crate) async fn raw(&mut self, bytes: &[u8]) {
-        self.framed.get_mut().write_all(bytes).await.expect("the server reads");
     }
 
     /// Sends a command and waits for its answer.
@@ -334,11 +380,6 @@ impl Client {
 
     pub(crate) async fn group_chat(&mut self, group: u32, text: &str) -> Result<ChatResult, Refusal> {
         self.call(Command::GroupChat(GroupChat { groupid: group, msg: text.into(), time: None, mid: None })).await
-    }
-
-    /// The socket, to be treated badly.
-    pub(crate) fn into_stream(self) -> TcpStream {
-        self.framed.into_inner()
     }
 }
 

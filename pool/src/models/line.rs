@@ -11,13 +11,15 @@ use loom::thread;
 
 use super::toy::{Toy, block_on, poll_and_drop, waker_of_this_thread};
 use crate::acquire::Acquire;
+use crate::attend::LOANS_PER_LOOK;
 use crate::config::Config;
-use crate::core::{Core, LOANS_PER_LOOK};
+use crate::core::Core;
+use crate::hooks::Hooks;
 use crate::idle::{IdleSet, MutexQueue, Slots};
 use crate::sync::clock;
 use crate::{Fairness, Guard};
 
-const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 /// Explores every schedule with at most `preemptions` preemptions (a switch at a blocking operation is none).
 pub(super) fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
@@ -35,26 +37,26 @@ pub(super) fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'stat
 }
 
 /// A core with its connections open and nobody but its callers.
-fn core<I: IdleSet>(max_size: usize, fairness: Fairness) -> Arc<Core<Toy, I>> {
+pub(super) fn core<I: IdleSet>(max_size: usize, fairness: Fairness) -> Arc<Core<Toy, I>> {
     let config = Config { max_size, fairness, ..Config::default() };
-    let core = Core::new(config, Toy);
+    let core = Core::new(config, Hooks::default(), Toy);
     core.workers.stop();
     core.fill();
     core
 }
 
-fn lend<M: crate::Manager, I: IdleSet>(core: &Core<M, I>) -> Guard<'_, M, I> {
+pub(super) fn lend<M: crate::Manager, I: IdleSet>(core: &Core<M, I>) -> Guard<'_, M, I> {
     Guard::new(core, core.checkout().expect("nobody else is there yet"))
 }
 
 /// Acquires as a blocked thread does, and returns the connection at once.
-fn acquire<I: IdleSet>(core: &Core<Toy, I>) {
+pub(super) fn acquire<I: IdleSet>(core: &Core<Toy, I>) {
     let held = core.acquire_blocking(HOUR).expect("a connection");
     drop(Guard::new(core, held));
 }
 
 /// Acquires as a task does.
-fn acquire_async<I: IdleSet>(core: &Core<Toy, I>) {
+pub(super) fn acquire_async<I: IdleSet>(core: &Core<Toy, I>) {
     drop(block_on(Acquire::new(core, HOUR)).expect("a connection"));
 }
 

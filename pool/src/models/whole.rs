@@ -69,6 +69,9 @@ for_every_kind!(
     a_pool_is_closed_under_load,
     a_pool_is_dropped_with_live_guards,
     a_database_fails_now_and_then,
+    a_pool_is_purged_and_resized_under_load,
+    a_pool_is_paused_under_load,
+    a_breaker_turns_callers_away,
 );
 
 /// Counts what is open, and who holds it.
@@ -78,6 +81,8 @@ struct Database {
     limit: usize,
     /// One connect in so many fails; zero: none.
     failing: usize,
+    /// All connects fail.
+    is_down: Arc<AtomicBool>,
 }
 
 struct Connection {
@@ -118,7 +123,8 @@ impl Manager for Database {
         let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
         assert!(open <= self.limit, "{open} connections, {} allowed", self.limit);
         thread::yield_now();
-        if self.failing > 0 && thread_rng().gen_range(0..self.failing) == 0 {
+        let fails_now = self.failing > 0 && thread_rng().gen_range(0..self.failing) == 0;
+        if fails_now || self.is_down.load(Ordering::Relaxed) {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return Err(Refused);
         }
@@ -270,6 +276,78 @@ fn a_database_fails_now_and_then<I: IdleSet>() {
             |pool| drop(pool.get_timeout(Duration::MAX).expect("a connection")),
         ],
     );
+    drop(pool.get_timeout(Duration::MAX).expect("a connection"));
+    drop(pool);
+    is_over.store(true, Ordering::Relaxed);
+    ticking.join().expect("the clock does not fail");
+}
+
+/// Everybody is served, nothing that has to go stays, and there are never more than the table holds.
+fn a_pool_is_purged_and_resized_under_load<I: IdleSet>() {
+    let pool = pool_of::<I>(2, 0);
+    let open = Arc::clone(&pool.manager().open);
+    together(
+        &pool,
+        &[blocking, awaiting, |pool| {
+            pool.resize(1).expect("a good size");
+            pool.purge();
+            pool.resize(2).expect("a good size");
+        }],
+    );
+    at_rest(&pool);
+    pool.resize(1).expect("a good size");
+    until(|| pool.state().size == 1);
+    pool.purge();
+    until(|| open.load(Ordering::Relaxed) == 0);
+    at_rest(&pool);
+}
+
+/// Who waits when the pool is resumed is served, wherever it stood when it was paused.
+fn a_pool_is_paused_under_load<I: IdleSet>() {
+    let pool = pool_of::<I>(thread_rng().gen_range(1..=2), 0);
+    together(
+        &pool,
+        &[blocking, awaiting, giving_up, |pool| {
+            pool.pause();
+            thread::yield_now();
+            pool.resume();
+        }],
+    );
+    at_rest(&pool);
+}
+
+/// With a clock. Everybody is answered long before his time is up, while connecting fails, and served when it does not.
+fn a_breaker_turns_callers_away<I: IdleSet>() {
+    let is_down = Arc::new(AtomicBool::new(true));
+    let database = Database { limit: 2, is_down: Arc::clone(&is_down), ..Database::default() };
+    let pool = Pool::<Database, I>::builder()
+        .max_size(2)
+        .fail_fast_after(Duration::from_millis(50))
+        .build(database)
+        .expect("good options");
+    let is_over = Arc::new(AtomicBool::new(false));
+    let ticking = {
+        let is_over = Arc::clone(&is_over);
+        thread::spawn(move || {
+            while !is_over.load(Ordering::Relaxed) {
+                clock::advance(Duration::from_millis(5));
+                thread::yield_now();
+            }
+        })
+    };
+    together(
+        &pool,
+        &[
+            |pool| assert!(pool.get_timeout(Duration::MAX).is_err_and(|error| error.connect_error().is_some())),
+            |pool| {
+                let answer = block_on(pool.get_async_timeout(Duration::MAX));
+                assert!(answer.is_err_and(|error| error.connect_error().is_some()));
+            },
+        ],
+    );
+    is_down.store(false, Ordering::Relaxed);
+    // Nobody asks; the pool finds out by itself.
+    until(|| !pool.state().is_breaker_open);
     drop(pool.get_timeout(Duration::MAX).expect("a connection"));
     drop(pool);
     is_over.store(true, Ordering::Relaxed);

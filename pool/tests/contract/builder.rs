@@ -15,10 +15,15 @@ const TOO_LONG: Duration = MAX_DURATION.saturating_add(Duration::from_nanos(1));
 
 // 45
 fn every_bad_option_is_named<I: IdleSet>() {
-    let bad: [(&str, Change<I>); 19] = [
+    let bad: [(&str, Change<I>); 24] = [
         ("max_size", |builder| builder.max_size(0)),
         ("max_size", |builder| builder.max_size(MAX_SIZE_LIMIT + 1)),
         ("max_size", |builder| builder.max_size(usize::MAX)),
+        ("capacity", |builder| builder.max_size(3).capacity(2)),
+        ("capacity", |builder| builder.capacity(MAX_SIZE_LIMIT + 1)),
+        ("keepalive", |builder| builder.keepalive(Duration::ZERO)),
+        ("keepalive", |builder| builder.keepalive(TOO_LONG)),
+        ("fail_fast_after", |builder| builder.fail_fast_after(TOO_LONG)),
         ("min_idle", |builder| builder.max_size(3).min_idle(4)),
         ("min_idle", |builder| builder.min_idle(usize::MAX)),
         ("max_connecting", |builder| builder.max_connecting(0)),
@@ -56,12 +61,15 @@ fn every_bad_option_is_named<I: IdleSet>() {
 
 // 45
 fn every_extreme_option_that_makes_sense_is_accepted<I: IdleSet>() {
-    let good: [Change<I>; 9] = [
+    let good: [Change<I>; 12] = [
         |builder| builder.max_size(1).min_idle(1).max_connecting(usize::MAX),
         |builder| builder.max_size(MAX_SIZE_LIMIT),
         |builder| builder.idle_timeout(None).max_lifetime(None).validate_after_idle(None),
         |builder| builder.idle_timeout(MAX_DURATION).max_lifetime(MAX_DURATION).validate_after_idle(MAX_DURATION),
         |builder| builder.acquire_timeout(MAX_DURATION),
+        |builder| builder.capacity(MAX_SIZE_LIMIT),
+        |builder| builder.keepalive(MAX_DURATION).fail_fast_after(MAX_DURATION),
+        |builder| builder.keepalive(Duration::from_nanos(1)).fail_fast_after(Duration::ZERO),
         |builder| builder.connect_backoff(Duration::from_nanos(1), MAX_DURATION),
         |builder| builder.fairness(Fairness::Bounded(MAX_DURATION)),
         |builder| builder.name(""),

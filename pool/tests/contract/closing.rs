@@ -24,6 +24,9 @@ for_every_kind!(
     detach_frees_the_slot,
     detach_wakes_a_waiter,
     an_owned_guard_goes_anywhere,
+    close_can_be_awaited,
+    awaiting_close_ends_at_its_deadline,
+    a_close_that_is_not_awaited_to_its_end_closes_all_the_same,
 );
 
 // 35
@@ -106,8 +109,9 @@ fn close_closes_what_is_set_aside_too<I: IdleSet>() {
 fn a_connection_opened_during_close_is_closed<I: IdleSet>() {
     let (pool, database) = pool_of::<I>(1);
     database.on(Call::Connect, Behaviour::Hangs);
-    drop(Task::waiting(pool.get_async()));
+    let waiter = Task::waiting(pool.get_async());
     database.wait_until_inside(Call::Connect, 1);
+    drop(waiter);
     drop(pool);
     database.on(Call::Connect, Behaviour::Works);
     database.wait_until_asked(Call::Close, 1);
@@ -175,7 +179,7 @@ fn dropping_the_last_handle_closes_everything<I: IdleSet>() {
 }
 
 /// Threads of this process by the beginning of their names, of which the system keeps 15 bytes.
-fn threads_named(prefix: &str) -> usize {
+pub fn threads_named(prefix: &str) -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
     // A task that ends between the two reads has no name, and is gone.
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
@@ -241,4 +245,52 @@ fn an_owned_guard_goes_anywhere<I: IdleSet>() {
     drop((pool.get().unwrap(), pool.get().unwrap()));
     assert_eq!(database.asked(Call::Reset), 1);
     settled(&pool, &database);
+}
+
+// 35
+fn close_can_be_awaited<I: IdleSet>() {
+    let (pool, database) = pool_of::<I>(2);
+    let guard = pool.get_owned().unwrap();
+    // Its deadline would wake it, too, but not while this test has patience.
+    let hour = Duration::from_secs(3600);
+    let mut waiting = (Task::waiting(pool.close_async(hour)), Task::waiting(pool.close_async(hour)));
+    assert!(pool.is_closed() && pool.get().is_err_and(|error| error.is_closed()));
+    database.on(Call::Close, Behaviour::Hangs);
+    drop(guard);
+    database.wait_until_inside(Call::Close, 1);
+    assert!(waiting.0.poll().is_pending(), "it did not wait for the connection to be closed");
+    database.on(Call::Close, Behaviour::Works);
+    waiting.0.bell.wait_for(1);
+    waiting.0.finish().unwrap();
+    waiting.1.bell.wait_for(1);
+    waiting.1.finish().unwrap();
+    assert_eq!((database.counts().open, pool.state().size), (0, 0));
+    Task::new(pool.close_async(Duration::ZERO)).expect_ready().unwrap();
+}
+
+// 35
+fn awaiting_close_ends_at_its_deadline<I: IdleSet>() {
+    let (pool, database) = pool_of::<I>(2);
+    let guard = pool.get().unwrap();
+    let since = Instant::now();
+    let deadline = Duration::from_millis(20);
+    let mut longer = Task::waiting(pool.close_async(Duration::from_secs(3600)));
+    let error = block_on(pool.close_async(deadline)).expect_err("one is lent");
+    assert!(error.waited >= deadline && since.elapsed() >= deadline && error.state.lent == 1, "{error}");
+    assert!(longer.poll().is_pending());
+    drop(guard);
+    longer.finish().unwrap();
+    assert_eq!(database.counts().open, 0);
+}
+
+// 35
+fn a_close_that_is_not_awaited_to_its_end_closes_all_the_same<I: IdleSet>() {
+    let (pool, database) = pool_of::<I>(2);
+    let guard = pool.get().unwrap();
+    drop(pool.close_async(EVENTUALLY));
+    assert!(!pool.is_closed(), "futures do nothing unless polled");
+    drop(Task::waiting(pool.close_async(EVENTUALLY)));
+    assert!(pool.is_closed());
+    drop(guard);
+    database.wait_until_open(0);
 }

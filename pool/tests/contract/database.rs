@@ -22,6 +22,10 @@ pub enum Call {
     IsDirty,
     IsFatal,
     IsTransient,
+    OnConnect,
+    OnAcquire,
+    OnCheckin,
+    OnRelease,
 }
 
 /// What the database does when it is asked.
@@ -275,6 +279,26 @@ impl Database {
             Behaviour::FailsForGood => Err(Fault { call, is_transient: false, is_fatal: true }),
             Behaviour::Panics => panic!("{call:?} was told to panic"),
         }
+    }
+
+    /// A hook that asks the database for its answer.
+    pub fn hook(&self, call: Call) -> impl Fn(&mut Connection) -> Result<(), Fault> + Send + Sync + 'static {
+        let database = self.clone();
+        move |connection| database.answer(call, connection.id)
+    }
+
+    /// The same, for a hook that has no answer to give.
+    pub fn farewell(&self) -> impl Fn(&mut Connection) + Send + Sync + 'static {
+        let database = self.clone();
+        move |connection| {
+            // Nobody could be told.
+            let _ = database.answer(Call::OnRelease, connection.id);
+        }
+    }
+
+    /// What happened to a connection, in order.
+    pub fn log_of(&self, connection: u64) -> Vec<Call> {
+        self.log().into_iter().filter(|(_, id)| *id == connection).map(|(call, _)| call).collect()
     }
 
     fn is_dead(&self, connection: u64, on_round_trip: bool) -> bool {

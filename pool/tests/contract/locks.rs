@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use pool::IdleSet;
+use pool::{Event, IdleSet};
 
 use super::database::{Behaviour, Call, Database};
-use super::support::{TestPool, eventually, options, pool_of, settled};
+use super::support::{TestPool, eventually, options, options_with_hooks, pool_of, settled};
 use super::tasks::Task;
 
 for_every_kind!(
@@ -18,6 +18,11 @@ for_every_kind!(
     callers_go_on_while_close_hangs,
     callers_go_on_while_a_look_at_checkout_hangs,
     callers_go_on_while_a_look_at_checkin_hangs,
+    callers_go_on_while_on_connect_hangs,
+    callers_go_on_while_on_release_hangs,
+    callers_go_on_while_on_acquire_hangs,
+    callers_go_on_while_on_checkin_hangs,
+    callers_go_on_while_an_observer_hangs,
     a_manager_may_use_the_pool_in_every_call,
     a_connection_may_use_the_pool_when_it_is_dropped,
 );
@@ -110,8 +115,88 @@ fn callers_go_on_while_a_look_at_checkin_hangs<I: IdleSet>() {
     the_look_hangs::<I>(Call::IsDirty);
 }
 
+// 23
+fn callers_go_on_while_on_acquire_hangs<I: IdleSet>() {
+    let (pool, database) = pair_with_hooks::<I>();
+    a_call_of_the_callers_hangs(&pool, &database, Call::OnAcquire);
+}
+
+// 23
+fn callers_go_on_while_on_checkin_hangs<I: IdleSet>() {
+    let (pool, database) = pair_with_hooks::<I>();
+    a_call_of_the_callers_hangs(&pool, &database, Call::OnCheckin);
+}
+
+// 23
+fn callers_go_on_while_on_connect_hangs<I: IdleSet>() {
+    let (pool, database) = pair_with_hooks::<I>();
+    database.on(Call::OnConnect, Behaviour::Hangs);
+    let guard = pool.get().unwrap();
+    let waiter = Task::waiting(pool.get_async());
+    database.wait_until_inside(Call::OnConnect, 1);
+    drop(waiter);
+    drop(guard);
+    callers_go_on(&pool, &database, Call::OnConnect);
+    database.on(Call::OnConnect, Behaviour::Works);
+    settled(&pool, &database);
+}
+
+// 23
+fn callers_go_on_while_on_release_hangs<I: IdleSet>() {
+    let (pool, database) = pair_with_hooks::<I>();
+    database.on(Call::OnRelease, Behaviour::Hangs);
+    pool.get().unwrap().mark_broken();
+    callers_go_on(&pool, &database, Call::OnRelease);
+    database.on(Call::OnRelease, Behaviour::Works);
+    settled(&pool, &database);
+}
+
+// 23: an observer that hangs in one event of one connection holds up whoever is in that event, and nobody else.
+fn callers_go_on_while_an_observer_hangs<I: IdleSet>() {
+    let database = Database::new();
+    let (gate, is_open) = std::sync::mpsc::channel::<()>();
+    let is_open = std::sync::Mutex::new(is_open);
+    let is_first = Arc::new(AtomicUsize::new(0));
+    let first = Arc::clone(&is_first);
+    let pool = options::<I>()
+        .max_size(2)
+        .observe(move |event| {
+            if matches!(event, Event::CheckedIn { .. }) && first.fetch_add(1, Ordering::Relaxed) == 0 {
+                // Ends when the test lets go of the gate.
+                let _ = is_open.lock().unwrap().recv();
+            }
+        })
+        .build(database.clone())
+        .unwrap();
+    let stuck = {
+        let pool = pool.clone();
+        thread::spawn(move || drop(pool.get().unwrap()))
+    };
+    eventually("the observer hangs", || is_first.load(Ordering::Relaxed) > 0);
+    for _ in 0..20 {
+        drop(pool.get().unwrap());
+        drop(Task::new(pool.get_async()).finish().unwrap());
+        assert_eq!((pool.state().lent, pool.loans().len()), (1, 1));
+    }
+    drop(gate);
+    stuck.join().unwrap();
+    settled(&pool, &database);
+}
+
+/// A pool of two connections with hooks, of which the first is idle.
+fn pair_with_hooks<I: IdleSet>() -> (TestPool<I>, Database) {
+    let database = Database::new();
+    let pool = options_with_hooks(&database).max_size(2).build(database.clone()).unwrap();
+    drop(pool.get().unwrap());
+    (pool, database)
+}
+
 fn the_look_hangs<I: IdleSet>(call: Call) {
     let (pool, database) = pair::<I>();
+    a_call_of_the_callers_hangs(&pool, &database, call);
+}
+
+fn a_call_of_the_callers_hangs<I: IdleSet>(pool: &TestPool<I>, database: &Database, call: Call) {
     thread::scope(|scope| {
         // One call hangs in the observer, which the later ones pass.
         let is_first = Arc::new(AtomicUsize::new(0));
@@ -129,18 +214,18 @@ fn the_look_hangs<I: IdleSet>(call: Call) {
             scope.spawn(move || drop(pool.get().unwrap()))
         };
         eventually("the look hangs", || is_first.load(Ordering::Relaxed) > 0);
-        callers_go_on(&pool, &database, call);
+        callers_go_on(pool, database, call);
         drop(gate);
         stuck.join().unwrap();
     });
     database.stop_observing();
-    settled(&pool, &database);
+    settled(pool, database);
 }
 
 // 23
 fn a_manager_may_use_the_pool_in_every_call<I: IdleSet>() {
     let database = Database::new();
-    let pool = options::<I>()
+    let pool = options_with_hooks::<I>(&database)
         .max_size(3)
         .validate_after_idle(Duration::ZERO)
         .connect_backoff(Duration::from_millis(1), Duration::from_millis(2))
@@ -182,6 +267,10 @@ fn a_manager_may_use_the_pool_in_every_call<I: IdleSet>() {
         Call::HasBroken,
         Call::IsDirty,
         Call::IsFatal,
+        Call::OnConnect,
+        Call::OnAcquire,
+        Call::OnCheckin,
+        Call::OnRelease,
     ] {
         assert!(database.asked(call) > 0, "{call:?} was never observed");
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pool::{AcquireError, Builder, IdleSet, OwnedGuard, Pool};
 
-use super::database::{Database, Fault};
+use super::database::{Call, Database, Fault};
 
 /// How long a test may take before it counts as hung. No test needs a tenth of it on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -105,6 +105,15 @@ pub fn acquiring<I: IdleSet>(pool: &TestPool<I>) -> JoinHandle<Answer<I>> {
 pub fn trying<I: IdleSet>(pool: &TestPool<I>, timeout: Duration) -> JoinHandle<Result<u64, AcquireError<Fault>>> {
     let pool = pool.clone();
     thread::spawn(move || pool.get_timeout(timeout).map(|connection| connection.id))
+}
+
+/// The same, with every hook there is; they do what the database is told.
+pub fn options_with_hooks<I: IdleSet>(database: &Database) -> Builder<Database, I> {
+    options()
+        .on_connect(database.hook(Call::OnConnect))
+        .on_acquire(database.hook(Call::OnAcquire))
+        .on_checkin(database.hook(Call::OnCheckin))
+        .on_release(database.farewell())
 }
 
 /// Everything has come to rest: nobody waits, nothing is under way, and the pool and the database agree.

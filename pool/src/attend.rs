@@ -1,0 +1,137 @@
+//! Who gets a connection that comes back while somebody waits.
+
+use crate::Manager;
+use crate::core::{Core, Reason, tally};
+use crate::idle::IdleSet;
+use crate::slot::Held;
+use crate::sync::atomic::{Ordering, fence};
+use crate::sync::now;
+use crate::waiters::{CLOSED, COMING, NOTIFY, RETIRE};
+
+/// While loans are short and a woken thread is on its way, one checkin in so many looks whether it is late.
+pub(crate) const LOANS_PER_LOOK: u64 = 32;
+
+impl<M: Manager, I: IdleSet> Core<M, I> {
+    /// A connection becomes idle in a pool that wants attention.
+    #[cold]
+    pub(crate) fn make_idle_with_waiters(&self, held: Held) {
+        let attention = self.waiters.attention_hint();
+        if attention & CLOSED != 0 {
+            return self.retire(held, Reason::PoolClosed);
+        }
+        let retire_calls = self.retire_calls.load(Ordering::Relaxed);
+        let held = if attention & RETIRE != 0 { self.spared(held) } else { Some(held) };
+        let Some(held) = held else { return };
+        if attention & NOTIFY != 0 || (attention & COMING != 0 && self.is_late(&held)) {
+            if !self.give_attended(held) {
+                return;
+            }
+            if self.waiters.attention() & CLOSED != 0 {
+                self.attend();
+            }
+        } else {
+            self.idle.give(&self.slots, held);
+            if self.waiters.attention() & (NOTIFY | CLOSED) != 0 {
+                self.attend();
+            }
+        }
+        // The same look as after every `give`; but what may stay, and was asked about, needs no sweep.
+        if self.waiters.attention() & RETIRE != 0 && self.retire_calls.load(Ordering::SeqCst) != retire_calls {
+            self.retire_idle();
+        }
+    }
+
+    /// Something is up that a checkin had not seen before it gave its connection back.
+    #[cold]
+    pub(crate) fn attend_after_give(&self) {
+        if self.waiters.attention() & RETIRE != 0 {
+            self.retire_idle();
+        }
+        self.attend();
+    }
+
+    /// Hands a connection to the first in line if that one is overdue; else makes it idle and wakes the first. Whether it
+    /// is idle now.
+    ///
+    /// All under the line's lock, so there is no need to look after the line again: whoever comes after us sees what is
+    /// idle. Model-checked: `no_lost_wakeup_*`, `no_lost_handoff_*`.
+    fn give_attended(&self, held: Held) -> bool {
+        let mut attendant = self.waiters.look_after();
+        let is_overdue = attendant.is_overdue(now);
+        let alarm = if is_overdue {
+            match attendant.hand_over(held) {
+                Ok(alarm) => {
+                    tally(&self.tallies.handoffs);
+                    alarm
+                }
+                Err(_) => unreachable!("the line is locked and somebody in it is overdue"),
+            }
+        } else {
+            self.idle.give(&self.slots, held);
+            attendant.wake_first()
+        };
+        drop(attendant);
+        if let Some(alarm) = alarm {
+            alarm.ring();
+        }
+        !is_overdue
+    }
+
+    /// Whether a thread that was woken has been on its way for too long. While loans are short, only now and then: a
+    /// look at the clock costs more than the loan.
+    fn is_late(&self, held: &Held) -> bool {
+        let loans = self.slots.slot(held).loans.load(Ordering::Relaxed);
+        (!self.spin.pays() || loans.is_multiple_of(LOANS_PER_LOOK)) && self.waiters.is_late(now())
+    }
+
+    /// Looks after the line, or after the end of a closed pool. The duty of whoever made a connection idle or ended a
+    /// wake.
+    #[cold]
+    pub(crate) fn attend(&self) {
+        loop {
+            let attention = self.waiters.attention();
+            if attention & CLOSED != 0 {
+                return self.drain();
+            }
+            if attention & NOTIFY == 0 {
+                return;
+            }
+            // Whoever ends a wake has raised NOTIFY before this fence and looks for idle connections after it; a checkin
+            // that did not see NOTIFY made its connection idle before. Model-checked:
+            // `a_throttled_wake_is_made_up_for_slots`.
+            fence(Ordering::SeqCst);
+            if !self.has_idle() {
+                return;
+            }
+            let mut attendant = self.waiters.look_after();
+            let is_overdue = attendant.is_overdue(now);
+            let alarm = if is_overdue {
+                let Some(held) = self.take_idle() else { return };
+                match attendant.hand_over(held) {
+                    Ok(alarm) => {
+                        tally(&self.tallies.handoffs);
+                        alarm
+                    }
+                    Err(_) => unreachable!("the line is locked and somebody in it is overdue"),
+                }
+            } else if self.has_idle() {
+                attendant.wake_first()
+            } else {
+                return;
+            };
+            drop(attendant);
+            if let Some(alarm) = alarm {
+                alarm.ring();
+            }
+            // A wake is passed on by the woken; a hand-over is not.
+            if !is_overdue {
+                return;
+            }
+        }
+    }
+
+    /// Whether there is something to give. A hint.
+    fn has_idle(&self) -> bool {
+        self.idle.has_idle(&self.slots) || !self.reserve.is_empty()
+    }
+}

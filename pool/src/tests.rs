@@ -1,0 +1,201 @@
+//! Steps of the pool's own threads, taken by hand, where no test from outside could time them.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::acquire::Acquire;
+use crate::config::Config;
+use crate::connector::Job;
+use crate::core::Core;
+use crate::guard::Guard;
+use crate::idle::{IdleSet, LockFreeQueue, MutexQueue, Slots};
+use crate::slot::Phase;
+use crate::upkeep::Rhythm;
+use crate::waiters::{PAUSED, RETIRE};
+use crate::{Manager, State};
+
+/// Counts its calls.
+#[derive(Default)]
+struct Counting {
+    connects: AtomicUsize,
+}
+
+impl Manager for Counting {
+    type Connection = usize;
+    type Error = Infallible;
+
+    fn connect(&self) -> Result<usize, Infallible> {
+        Ok(self.connects.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn is_valid(&self, _: &mut usize) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+/// A core without an upkeep thread, and with workers that have been stopped: its jobs run where they are asked for.
+fn core<I: IdleSet>(config: Config) -> Arc<Core<Counting, I>> {
+    let core = Core::new(config, crate::hooks::Hooks::default(), Counting::default());
+    core.workers.stop();
+    core
+}
+
+fn waiting<I: IdleSet>(core: &Core<Counting, I>) -> std::pin::Pin<Box<Acquire<'_, Counting, I>>> {
+    let mut acquire = Box::pin(Acquire::new(core, Duration::from_secs(3600)));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(acquire.as_mut().poll(&mut context).is_pending());
+    acquire
+}
+
+/// Takes the jobs of `wanted` waiters out of the hands of the pool before any has begun.
+fn a_queued_connect_is_dropped_when_the_demand_has_ended<I: IdleSet>() {
+    let core = core::<I>(Config { max_size: 4, max_connecting: 2, ..Config::default() });
+    // Paused, so that the waiters' own demand opens nothing yet.
+    core.pause();
+    let waiters = [waiting(&core), waiting(&core)];
+    core.waiters.set(PAUSED, false);
+    let jobs = [core.next_to_connect().expect("two wait"), core.next_to_connect().expect("two wait")];
+    assert!(core.next_to_connect().is_none(), "two are on their way");
+    assert_eq!(core.state().connecting, 2);
+    let [first, second] = waiters;
+    drop(first);
+    let [one, other] = jobs;
+    core.run(Job::Connect(one));
+    assert_eq!(core.manager.connects.load(Ordering::Relaxed), 0, "one waits, and one connect is left for it");
+    core.run(Job::Connect(other));
+    assert_eq!(core.manager.connects.load(Ordering::Relaxed), 1);
+    drop(second);
+    assert_eq!(core.state(), State { max_size: 4, size: 1, idle: 1, ..State::default() });
+    // Nothing of it is left behind: every slot may be used.
+    assert_eq!((0..4).filter(|&index| core.slots.phase_is(index, Phase::Vacant)).count(), 3);
+}
+
+/// A slot that was taken before a purge and comes back without a connection keeps nobody from the fast path.
+fn a_connect_that_comes_to_nothing_settles_its_purge<I: IdleSet>() {
+    let core = core::<I>(Config { max_size: 1, ..Config::default() });
+    core.pause();
+    let waiter = waiting(&core);
+    core.waiters.set(PAUSED, false);
+    let job = core.next_to_connect().expect("somebody waits");
+    core.purge();
+    assert_eq!(core.waiters.attention_hint() & RETIRE, RETIRE);
+    drop(waiter);
+    core.run(Job::Connect(job));
+    assert_eq!((core.state().size, core.waiters.attention_hint()), (0, 0));
+}
+
+/// A connect that stood in its queue during a purge is as new as the purge asks for.
+fn a_queued_connect_is_not_old_after_a_purge<I: IdleSet>() {
+    let core = core::<I>(Config { max_size: 1, ..Config::default() });
+    core.pause();
+    let waiter = waiting(&core);
+    core.waiters.set(PAUSED, false);
+    let job = core.next_to_connect().expect("somebody waits");
+    core.purge();
+    core.run(Job::Connect(job));
+    assert_eq!((core.state().idle, core.counters().purged), (1, 0));
+    drop(waiter);
+    drop(Guard::new(&core, core.checkout().expect("the gate is open again")));
+}
+
+fn idle_config() -> Config {
+    Config {
+        max_size: 3,
+        min_idle: 0,
+        idle_timeout: Some(Duration::from_secs(60)),
+        max_lifetime: Some(Duration::from_secs(3600)),
+        validate_after_idle: None,
+        ..Config::default()
+    }
+}
+
+/// Three idle connections at the age of zero, and the upkeep's rhythm.
+fn filled<I: IdleSet>() -> (Arc<Core<Counting, I>>, Rhythm) {
+    let core = core::<I>(idle_config());
+    for connection in 0..3 {
+        core.add(connection).expect("there is room");
+    }
+    let rhythm = Rhythm::new(&core.config, core.started);
+    assert_eq!(core.state().idle, 3);
+    (core, rhythm)
+}
+
+// 44
+fn a_suspended_machine_evicts_nothing<I: IdleSet>() {
+    let (core, mut rhythm) = filled::<I>();
+    for second in 1..=30 {
+        core.beat(&mut rhythm, core.started + Duration::from_secs(second));
+    }
+    // Asleep for half an hour.
+    for second in 1830..1855 {
+        core.beat(&mut rhythm, core.started + Duration::from_secs(second));
+        assert_eq!(core.state().idle, 3, "evicted at {second} s, of which 1800 were slept through");
+    }
+    // Awake for a minute in all, and not used.
+    for second in 1855..1870 {
+        core.beat(&mut rhythm, core.started + Duration::from_secs(second));
+    }
+    assert_eq!((core.state().size, core.counters().idle_timeouts), (0, 3));
+}
+
+// 31, 44: the database's clock went on.
+fn a_suspended_machine_outlives_lifetimes<I: IdleSet>() {
+    let (core, mut rhythm) = filled::<I>();
+    core.beat(&mut rhythm, core.started + Duration::from_secs(1));
+    core.beat(&mut rhythm, core.started + Duration::from_secs(4000));
+    assert_eq!((core.state().size, core.counters().lifetime_ends), (0, 3));
+}
+
+// 44
+fn a_clock_that_jumps_back_evicts_nothing<I: IdleSet>() {
+    let (core, mut rhythm) = filled::<I>();
+    for second in [50, 3, 0, 50, 2, 55] {
+        core.beat(&mut rhythm, core.started + Duration::from_secs(second));
+        assert_eq!(core.state().idle, 3, "evicted at {second} s");
+    }
+    // Before the pool was built, if there is such a time here.
+    if let Some(before) = core.started.checked_sub(Duration::from_secs(5)) {
+        core.beat(&mut rhythm, before);
+    }
+    assert_eq!(core.state().idle, 3);
+    assert_eq!(core.tick.load(crate::sync::atomic::Ordering::Relaxed), 55_000, "the tick went back");
+    for connection in 0..3 {
+        let guard = Guard::new(
+            &core,
+            core.look(crate::extras::Caller::here()).unwrap_or_else(|| panic!("connection {connection}")),
+        );
+        std::mem::forget(guard);
+    }
+}
+
+macro_rules! for_every_kind {
+    ($($test:ident),+ $(,)?) => {
+        $(mod $test {
+            #[test]
+            fn mutex() {
+                super::$test::<super::MutexQueue>();
+            }
+
+            #[test]
+            fn lock_free() {
+                super::$test::<super::LockFreeQueue>();
+            }
+
+            #[test]
+            fn slots() {
+                super::$test::<super::Slots>();
+            }
+        })+
+    };
+}
+
+for_every_kind!(
+    a_queued_connect_is_dropped_when_the_demand_has_ended,
+    a_queued_connect_is_not_old_after_a_purge,
+    a_connect_that_comes_to_nothing_settles_its_purge,
+    a_suspended_machine_evicts_nothing,
+    a_suspended_machine_outlives_lifetimes,
+    a_clock_that_jumps_back_evicts_nothing,
+);
