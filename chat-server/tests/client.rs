@@ -46,9 +46,8 @@ async fn message(events: &mut Events) -> String {
 
 async fn end(events: &mut Events) -> EndReason {
     loop {
-        match events.next().await.expect("the end is an event") {
-            Event::Ended(reason) => return reason,
-            _ => {}
+        if let Event::Ended(reason) = events.next().await.expect("the end is an event") {
+            return reason;
         }
     }
 }
