@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn program(server: &Scripted, arguments: &[&str]) -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_chat-client"));
-    program.args(["--server", &server.address]).args(arguments).env_remove("CHAT_PASSWORD");
+    program.args(["--server", &server.address]).args(arguments).env_remove("CHATCLIENT_PASSWORD");
     program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     program
 }
@@ -53,7 +53,7 @@ async fn log_out(mut peer: Peer) {
 async fn commands_from_a_pipe_are_carried_out_one_after_another() {
     let server = Scripted::start().await;
     let mut program = program(&server, &["--user", "crab"]);
-    program.env("CHAT_PASSWORD", "123456");
+    program.env("CHATCLIENT_PASSWORD", "123456");
     let child = start(program, "# to a friend\nchat:7:hello: you\nfriends\nwait:1\n").await;
     let mut peer = server.greet().await;
     let login = peer.expect(1).await;
@@ -105,12 +105,12 @@ async fn the_exit_code_says_what_went_wrong() {
     let server = Scripted::start().await;
     let with_password = |arguments: &[&str]| {
         let mut program = program(&server, arguments);
-        program.env("CHAT_PASSWORD", "123456");
+        program.env("CHATCLIENT_PASSWORD", "123456");
         program
     };
     // No password and nobody to ask.
     let (code, _, err) = end(start(program(&server, &["--user", "crab"]), "").await).await;
-    assert!(code == 2 && err.contains("CHAT_PASSWORD"), "{code} {err}");
+    assert!(code == 2 && err.contains("CHATCLIENT_PASSWORD"), "{code} {err}");
     // A file that is not there.
     let (code, _, err) = end(start(with_password(&["--user", "crab", "--script", "/no/such"]), "").await).await;
     assert!(code == 2 && err.contains("/no/such"), "{code} {err}");
@@ -230,7 +230,7 @@ fn line(lines: &[String], is_so: impl Fn(&str) -> bool) -> Option<usize> {
 async fn a_message_that_arrives_while_a_line_is_typed_stands_above_it_and_the_line_stays() {
     let server = Scripted::start().await;
     let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_chat-client"));
-    program.args(["--server", &server.address]).env_remove("CHAT_PASSWORD");
+    program.args(["--server", &server.address]).env_remove("CHATCLIENT_PASSWORD");
     let (mut screen, mut peer) = {
         let mut screen = Screen::start(program);
         screen.wait("the menu", |lines| lines.iter().any(|line| line.starts_with("choice:")));

@@ -24,8 +24,8 @@ use self::input::{Console, Question};
 use super::connection::Tls;
 use super::{ClientError, Connection, Credentials, Options, original};
 
-/// The variable that holds the password for `--user`.
-pub const PASSWORD_VARIABLE: &str = "CHAT_PASSWORD";
+/// The variable that holds the password for `--user`. Not `CHAT_...`: those are the options of the server.
+pub const PASSWORD_VARIABLE: &str = "CHATCLIENT_PASSWORD";
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +53,7 @@ Without a terminal, or with --script, the lines are commands (without --user fir
 password), carried out one after another; 'wait:N' goes on when N messages have arrived. Lines that begin with # are
 comments. At the end it logs out, after --linger seconds.
 
-The password comes from --password-file, from the variable CHAT_PASSWORD, or is asked for. It is never shown, and never an
+The password comes from --password-file, from the variable CHATCLIENT_PASSWORD, or is asked for. It is never shown, and never an
 argument, because every user of the machine can read those.
 
 Exit codes:
