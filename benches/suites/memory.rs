@@ -196,7 +196,9 @@ impl Ask<'_> {
                 inner.wait();
                 Ok(())
             }),
-            Box::new(move || drop(gate.wait())),
+            Box::new(move || {
+                gate.wait();
+            }),
         )?;
         let guards = self.take(&*pool)?;
         let inner = Arc::clone(&pool);

@@ -31,7 +31,11 @@ fn main() -> ExitCode {
                 let option = PoolOption::from_id(&option).ok_or_else(|| Failure::new(format!("no option {option}")))?;
                 let pool = Ours::<_, Slots>::open_changed(size, stub.manager(gauge), |options| option.apply(options))?;
                 open_all(&pool, size)?;
-                Ok(turn.measure(|ops| run(&pool, &Touch, threads, Quota::Split(ops))))
+                let done = turn.measure(|ops| run(&pool, &Touch, threads, Quota::Split(ops)));
+                // Connections tell their uses when they are closed.
+                drop(pool);
+                gauge.settle()?;
+                Ok(done)
             })?;
         }
         Ok(())

@@ -36,6 +36,8 @@ pub(crate) struct Course<E: Error + 'static> {
     pub(crate) failures: u32,
     /// When the first of those attempts began.
     pub(crate) failing_since: Option<Instant>,
+    /// When the last attempt that succeeded did.
+    pub(crate) succeeded_at: Option<Instant>,
     /// When the next attempt may begin.
     pub(crate) retry_at: Option<Instant>,
     pub(crate) last_failure: Option<Arc<ConnectError<E>>>,
@@ -50,6 +52,7 @@ impl<E: Error + 'static> Default for Course<E> {
         Self {
             failures: 0,
             failing_since: None,
+            succeeded_at: None,
             retry_at: None,
             last_failure: None,
             is_hopeless: false,

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use benches::backend::Failure;
 use benches::collect::reports_folder;
 use benches::conformance::behaviours::{Question, Run, all};
-use benches::conformance::run::{CHILD, Circumstances, Outcome, Record, ask_all, child};
+use benches::conformance::run::{CHILD, Circumstances, Outcome, Record, TRIES, ask_all, child};
 use benches::conformance::server::Server;
 use benches::conformance::subjects::Subject;
 use benches::conformance::table;
@@ -95,7 +95,7 @@ fn run(arguments: &[String]) -> Result<ExitCode, Failure> {
         }
     };
     let program = env::current_exe().map_err(|error| Failure::of("this program", error))?;
-    let circumstances = Circumstances { program, stamp: Stamp::now("conformance"), server };
+    let circumstances = Circumstances { program, stamp: Stamp::now("conformance"), server, tries: TRIES };
     let records = ask_all(&questions, &subjects, &circumstances, say)?;
     if is_recorded {
         table::store(&reports_folder(), &records)?;

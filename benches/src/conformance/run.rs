@@ -150,6 +150,8 @@ pub struct Circumstances {
     pub stamp: Stamp,
     /// The server's version; empty where there is none.
     pub server: String,
+    /// How often a question is put before the answer is "fail": [`TRIES`] where answers count.
+    pub tries: usize,
 }
 
 /// Puts a question once, in a process of its own.
@@ -187,16 +189,16 @@ fn once(program: &Path, question: Question, subject: Subject, way: &str) -> Resu
     })
 }
 
-/// Puts a question in one way until it is passed, at most [`TRIES`] times.
+/// Puts a question in one way until it is passed, or has been put often enough.
 fn ask_in(
-    program: &Path,
+    circumstances: &Circumstances,
     question: Question,
     subject: Subject,
     way: &str,
 ) -> Result<(Outcome, String, usize), Failure> {
     let mut first_failure = None;
-    for tries in 1..=TRIES {
-        match once(program, question, subject, way)? {
+    for tries in 1..=circumstances.tries {
+        match once(&circumstances.program, question, subject, way)? {
             Ok(()) => {
                 return Ok(match first_failure {
                     None => (Outcome::Pass, String::new(), tries),
@@ -210,20 +212,20 @@ fn ask_in(
             }
         }
     }
-    Ok((Outcome::Fail, first_failure.unwrap_or_default(), TRIES))
+    Ok((Outcome::Fail, first_failure.unwrap_or_default(), circumstances.tries))
 }
 
-/// Puts a question until it is passed, at most [`TRIES`] times in each way.
+/// Puts a question until it is passed, or has been put often enough in each way.
 ///
 /// # Errors
 ///
 /// When no process can be started for it.
 fn ask(question: Question, subject: Subject, circumstances: &Circumstances) -> Result<Record, Failure> {
-    let Circumstances { program, stamp, server } = circumstances;
-    let (mut outcome, mut detail, mut tries) = ask_in(program, question, subject, AS_ASKED)?;
+    let Circumstances { stamp, server, .. } = circumstances;
+    let (mut outcome, mut detail, mut tries) = ask_in(circumstances, question, subject, AS_ASKED)?;
     // The ages do not depend on it, and r2d2 takes half a minute for each of them.
     if outcome == Outcome::Fail && subject.0 == Entrant::R2d2 && !is_by_the_clock(&question) {
-        let (again, _, more) = ask_in(program, question, subject, AS_IT_COMES)?;
+        let (again, _, more) = ask_in(circumstances, question, subject, AS_IT_COMES)?;
         tries += more;
         if matches!(again, Outcome::Pass | Outcome::Unsteady) {
             (outcome, detail) = (again, format!("with `min_idle` as it comes; with 0: {detail}"));

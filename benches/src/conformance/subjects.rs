@@ -6,42 +6,53 @@ pub mod fast_pool;
 pub mod mobc;
 pub mod ours;
 pub mod r2d2;
+pub mod straw;
 
 use pool::idle::{LockFreeQueue, LockfreeCrateQueue, MutexQueue, Slots};
+
+use straw::Straw;
 
 use super::subject::{Options, Refusal, Shared, Source};
 use super::{Check, lacks};
 use crate::contenders::Entrant;
 
-/// A pool that is put through the checks.
+/// A pool that is put through the checks; a bad one in its place where the checks themselves are tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Subject(pub Entrant);
+pub struct Subject(pub Entrant, pub Option<Straw>);
 
 impl Subject {
     /// Everybody, in the order of the table.
     pub const ALL: [Self; 10] = [
-        Self(Entrant::Slots),
-        Self(Entrant::LockFree),
-        Self(Entrant::Mutex),
-        Self(Entrant::LockfreeCrate),
-        Self(Entrant::R2d2),
-        Self(Entrant::Bb8),
-        Self(Entrant::Deadpool),
-        Self(Entrant::Mobc),
-        Self(Entrant::FastPool),
-        Self(Entrant::MysqlPool),
+        Self(Entrant::Slots, None),
+        Self(Entrant::LockFree, None),
+        Self(Entrant::Mutex, None),
+        Self(Entrant::LockfreeCrate, None),
+        Self(Entrant::R2d2, None),
+        Self(Entrant::Bb8, None),
+        Self(Entrant::Deadpool, None),
+        Self(Entrant::Mobc, None),
+        Self(Entrant::FastPool, None),
+        Self(Entrant::MysqlPool, None),
     ];
+
+    /// What the checks must catch.
+    pub const STRAWS: [Self; 2] =
+        [Self(Entrant::NoPool, Some(Straw::Careless)), Self(Entrant::NoPool, Some(Straw::Clumsy))];
 
     /// The subject of that name.
     #[must_use]
     pub fn from_id(id: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|subject| subject.id() == id)
+        Self::ALL.into_iter().chain(Self::STRAWS).find(|subject| subject.id() == id)
     }
 
     /// Its name in records and on the command line.
     #[must_use]
     pub fn id(self) -> &'static str {
-        self.0.row().id
+        match self.1 {
+            None => self.0.row().id,
+            Some(Straw::Careless) => "straw_careless",
+            Some(Straw::Clumsy) => "straw_clumsy",
+        }
     }
 
     /// Its crates and their versions.
@@ -76,6 +87,9 @@ impl Subject {
     ///
     /// When it has no such option.
     pub fn open<S: Source>(self, source: S, options: &Options) -> Check<Result<Shared<S::Connection>, Refusal>> {
+        if let Some(straw) = self.1 {
+            return straw::open(source, straw, options);
+        }
         match self.0 {
             Entrant::Mutex => ours::open::<S, MutexQueue>(source, options),
             Entrant::LockFree => ours::open::<S, LockFreeQueue>(source, options),

@@ -14,6 +14,7 @@ use crate::acquire::AcquireOwned;
 use crate::config::Config;
 use crate::core::Core;
 use crate::extras::Caller;
+use crate::hooks::Hooks;
 use crate::idle::{IdleSet, MutexQueue, Slots};
 use crate::slot::Phase;
 use crate::sync::atomic::Ordering;
@@ -243,7 +244,7 @@ fn a_task_may_be_dropped_while_its_connection_is_taken_back() {
 fn a_growth_is_not_missed() {
     explore(4, || {
         let config = Config { max_size: 1, capacity: Some(2), fairness: Fairness::Free, ..Config::default() };
-        let core = Core::<Toy, Slots>::new(config, crate::hooks::Hooks::default(), Toy);
+        let core = Core::<Toy, Slots>::new(config, Hooks::default(), Toy);
         core.workers.stop();
         core.add(0).expect("there is room");
         let guard = lend(&core);

@@ -56,7 +56,9 @@ fn never_more_than_max_size_when_many_callers_come_at_once(room: &Room) -> Check
                 let (pool, gate) = (Arc::clone(&pool), Arc::clone(&gate));
                 Worker::start(move || {
                     gate.wait();
-                    pool.get().is_ok()
+                    let loan = pool.get();
+                    thread::sleep(Duration::from_millis(1));
+                    loan.is_ok()
                 })
             })
             .collect();
@@ -198,9 +200,14 @@ fn no_time_means_whatever_is_idle(room: &Room) -> Check {
             let pool = warm(&room, Duration::ZERO)?;
             // Opens one, in vain for this caller or not.
             let _ = answer(&pool, "the first without time")?;
+            let mut held = None;
             eventually("a pool with a timeout of zero lends what is idle", || {
-                answer(&pool, "without time").is_ok_and(|answer| answer.is_ok())
-            })
+                held = answer(&pool, "without time").ok().and_then(Result::ok);
+                held.is_some()
+            })?;
+            let second = answer(&pool, "without time, with everything lent")?;
+            ensure!(second.is_err(), "a second connection of one was lent");
+            Ok(())
         }
     }
 }
@@ -280,7 +287,8 @@ fn a_pool_that_shrank_can_grow_again(room: &Room) -> Check {
     drop(loans);
     thread::sleep(NOT_SOON);
     pool.resize(3)?;
-    drop(get_all(&pool, 3, "after the resize to 1 and to 3")?);
+    let _held = get_all(&pool, 3, "after the resize to 1 and to 3")?;
+    ensure!(newcomer(&pool)?.is_none(), "a fourth connection of three was lent");
     Ok(())
 }
 
