@@ -98,7 +98,9 @@ pub fn read_all(reports: &Path) -> Result<Vec<Record>, Failure> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(&folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        if path.extension().is_some_and(|extension| extension == "csv") {
+        // The answers of the conformance checks lie there, too, and are no measurements.
+        let is_answers = path.file_name().is_some_and(|name| name == crate::conformance::table::DATA);
+        if !is_answers && path.extension().is_some_and(|extension| extension == "csv") {
             paths.push(path);
         }
     }

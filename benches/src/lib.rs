@@ -10,12 +10,14 @@
 pub mod backend;
 pub mod chart;
 pub mod collect;
+pub mod conformance;
 pub mod contender;
 pub mod contenders;
 pub mod drive;
 pub mod fairness;
 pub mod footprint;
 pub mod measure;
+pub mod options;
 pub mod profile;
 pub mod record;
 pub mod report;

@@ -9,6 +9,7 @@ use std::path::Path;
 use crate::backend::Failure;
 use crate::chart::figures::{Data, Figure};
 use crate::contenders::Entrant;
+use crate::options::PoolOption;
 use crate::record::{
     CLOSE_NS, CONNECT_NS, MAX, Metric, NS_PER_OP, OPS_PER_S, P50, P99, P999, PARTS, PING_NS, Record, Spread,
     THREAD_NS_PER_OP, UNFAIRNESS, WALL_MS,
@@ -119,6 +120,7 @@ pub fn pieces(records: &[Record], figures: &[Figure]) -> Vec<Piece> {
         ("table-sqlite-select", selects(records, "sqlite")),
         ("table-sqlite-insert", sqlite_inserts(records)),
         ("table-checkout", checkout(records)),
+        ("table-options", options(records)),
         ("table-scaling", scaling(records)),
         ("table-saturation", saturation(records)),
         ("table-latency", latency(records)),
@@ -284,6 +286,28 @@ fn checkout(records: &[Record]) -> Option<String> {
         })
         .collect();
     table(&["contender", "ns per cycle", "p10 to p90", "against slots"].map(str::to_owned), &rows)
+}
+
+/// What each option of ours adds to a cycle of `slots`.
+fn options(records: &[Record]) -> Option<String> {
+    let data = Data::of(records, "options");
+    let median = |option: PoolOption, threads: usize| {
+        let cell = data.filter(|record| record.workload == option.id() && record.threads == threads);
+        cell.spread(NS_PER_OP).map(|spread| spread.median)
+    };
+    let threads = data.threads();
+    let headings = threads.iter().flat_map(|threads| [format!("ns per cycle, threads: {threads}"), "adds".to_owned()]);
+    let headings: Vec<String> = std::iter::once("option".to_owned()).chain(headings).collect();
+    let row = |option: PoolOption| {
+        let fields = threads.iter().flat_map(|threads| {
+            let (with, without) = (median(option, *threads), median(PoolOption::None, *threads));
+            let added = with.zip(without).filter(|_| option != PoolOption::None).map(|(with, without)| with - without);
+            [with, added].map(|ns| ns.map_or_else(|| "–".to_owned(), digits))
+        });
+        std::iter::once(option.label().to_owned()).chain(fields).collect()
+    };
+    let measured = |option: &PoolOption| threads.iter().any(|threads| median(*option, *threads).is_some());
+    table(&headings, &PoolOption::ALL.into_iter().filter(measured).map(row).collect::<Vec<_>>())
 }
 
 fn scaling(records: &[Record]) -> Option<String> {

@@ -8,6 +8,7 @@ use benches::collect::{Store, read, read_all, take_criterion_samples};
 use benches::contenders::Entrant;
 use benches::fairness::{Contestant, Load};
 use benches::footprint::{CROWD_MS, IDLE_BYTES, Question, TASK_BYTES, THREAD_BYTES, THREADS};
+use benches::options::PoolOption;
 use benches::record::{
     CLOSE_NS, CONNECT_NS, Cell, Course, MAX, Metric, NS_PER_OP, OPS_PER_S, P50, P99, P999, PARTS, PING_NS, Record,
     Spread, THREAD_NS_PER_OP, UNFAIRNESS, WALL_MS,
@@ -386,6 +387,24 @@ fn a_report_is_filled_and_filling_it_again_changes_nothing() {
     assert!(filled.contains("| **slots (ours)** |") && filled.contains("](charts/cycle.svg)"), "{filled}");
     assert!(folder.0.join("charts/cycle.svg").exists());
     assert_eq!(splice(&filled, &pieces).unwrap(), filled);
+}
+
+#[test]
+fn the_options_table_says_what_each_option_adds() {
+    let mut records = Vec::new();
+    for (place, option) in PoolOption::ALL.into_iter().enumerate() {
+        assert_eq!(PoolOption::from_id(option.id()), Some(option));
+        for threads in [1, 2] {
+            let cell = cell("options", option.id(), Entrant::Slots.row().id, threads, 10);
+            records.push(record(&cell, NS_PER_OP, 6.0 + 10.0 * (place * threads) as f64));
+        }
+    }
+    let pieces = pieces(&records, &figures(&records).unwrap());
+    let table = &pieces.iter().find(|piece| piece.name == "table-options").expect("there are records").text;
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 2 + PoolOption::ALL.len(), "{table}");
+    assert_eq!(lines[2], "| none: all defaults | 6 | – | 6 | – |");
+    assert_eq!(lines[4], "| `on_checkin`, an empty hook | 26 | 20 | 46 | 40 |");
 }
 
 #[test]

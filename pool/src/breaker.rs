@@ -32,11 +32,15 @@ impl<E: std::error::Error + 'static> Course<E> {
         retry_at: Instant,
         quiet: Duration,
     ) {
-        // A failure long ago says nothing about an outage if nobody has tried since.
-        let is_stale = self.retry_at.is_some_and(|retry_at| began.saturating_duration_since(retry_at) > quiet);
+        // A failure long ago says nothing about an outage if nobody has tried since. (While the breaker is open the pool
+        // tries by itself; if it did not, it did not run.)
+        let is_stale =
+            !self.is_open && self.retry_at.is_some_and(|retry_at| began.saturating_duration_since(retry_at) > quiet);
         if is_stale {
             self.failing_since = None;
         }
+        // An attempt that began before a success of another one says nothing about the time before that.
+        let began = self.succeeded_at.map_or(began, |succeeded_at| succeeded_at.max(began));
         let since = self.failing_since.map_or(began, |since| since.min(began));
         self.failing_since = Some(since.min(ended));
         self.failures = self.failures.saturating_add(1);
@@ -78,7 +82,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
 
     /// Books that a connection was opened.
     pub(crate) fn book_success(&self, supply: &mut Supply<M::Error>) {
-        supply.course = Course::default();
+        supply.course = Course { succeeded_at: Some(now()), ..Course::default() };
         self.is_breaker_open.store(false, StdOrdering::Relaxed);
         self.turns_away.store(false, StdOrdering::Release);
     }
@@ -149,5 +153,17 @@ mod tests {
         // Pauses as they are between attempts do not end an outage.
         let again = later + 5 * SECOND;
         assert_eq!(fail(&mut course, again, again), 5 * SECOND);
+        // Nor does a long one while the breaker is open.
+        course.is_open = true;
+        let after_sleep = again + 600 * SECOND;
+        assert_eq!(fail(&mut course, after_sleep, after_sleep), 605 * SECOND);
+    }
+
+    #[test]
+    fn an_outage_does_not_begin_before_a_success() {
+        let start = Instant::now();
+        let succeeded_at = Some(start + 9 * SECOND);
+        let mut course = Course { succeeded_at, ..Course::default() };
+        assert_eq!(fail(&mut course, start, start + 10 * SECOND), SECOND);
     }
 }

@@ -169,7 +169,8 @@ impl<M: Manager, I: IdleSet> Builder<M, I> {
     /// The most connections being opened at the same time. Default 4.
     ///
     /// More do not help when the database is slow to accept them, and a burst of callers would otherwise open one each
-    /// although the first few connections serve them all. At least 1; values above `max_size` mean `max_size`.
+    /// although the first few connections serve them all. At least 1; values above `capacity` mean
+    /// `capacity`. As many validations may run at the same time.
     #[must_use]
     pub fn max_connecting(mut self, max_connecting: usize) -> Self {
         self.config.max_connecting = max_connecting;
@@ -186,6 +187,9 @@ impl<M: Manager, I: IdleSet> Builder<M, I> {
     }
 
     /// Close connections beyond `min_idle` that nobody needed for this long. Default 10 minutes, `None`: never.
+    ///
+    /// While the process was stopped or the machine suspended, for more than a second, nobody could need them: that time
+    /// does not count. It does count for `max_lifetime` and `validate_after_idle`, since the other side's clock went on.
     #[must_use]
     pub fn idle_timeout(mut self, idle_timeout: impl Into<Option<Duration>>) -> Self {
         self.config.idle_timeout = idle_timeout.into();

@@ -71,7 +71,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         let mut supply = self.supply.lock();
         // While connecting fails, one attempt at a time finds out whether it still does.
         let limit = if supply.course.failures > 0 { 1 } else { self.config.max_connecting };
-        if supply.connecting >= self.wanted(&supply).min(limit) {
+        if supply.connecting >= limit || !self.has_use_for(supply.connecting + 1, &supply) {
             return None;
         }
         if let Some(retry_at) = supply.course.retry_at
@@ -86,18 +86,18 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         Some(held)
     }
 
-    /// Connections that somebody has a use for, beside those that are open.
+    /// Whether there is a use for so many connections that are being opened.
     ///
     /// Counted under the supply's lock (the line's is always the inner one): a new connection is idle, or with its
     /// waiter, before it stops being counted as connecting, so nothing is opened twice for one need.
-    fn wanted(&self, supply: &Supply<M::Error>) -> usize {
-        let mut wanted = self.waiters.waiting();
-        if self.config.min_idle > 0 {
-            let min_idle = self.config.min_idle.min(supply.max_size());
-            wanted = wanted.max(min_idle.saturating_sub(self.slots.state().idle));
-        }
+    fn has_use_for(&self, connecting: usize, supply: &Supply<M::Error>) -> bool {
         // An open breaker wants to know when it may close.
-        wanted.max(usize::from(supply.course.is_open))
+        if connecting <= usize::from(supply.course.is_open) || connecting <= self.waiters.waiting() {
+            return true;
+        }
+        let min_idle = self.config.min_idle.min(supply.max_size());
+        connecting <= min_idle.saturating_sub(supply.idle_at_most())
+            || connecting <= min_idle && connecting <= min_idle.saturating_sub(self.slots.state().idle)
     }
 
     /// Opens every connection there may be, on this thread. For models, which have few threads to spare.
@@ -107,7 +107,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         for held in vacant {
             self.supply.lock().connecting += 1;
             self.slots.mark(&held, Phase::Connecting);
-            self.open(held);
+            self.attempt(held);
         }
     }
 
@@ -145,7 +145,8 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     fn connect(&self, held: Held) {
         let is_wanted = {
             let mut supply = self.supply.lock();
-            let is_wanted = !supply.is_closed() && supply.surplus() == 0 && supply.connecting <= self.wanted(&supply);
+            let is_wanted =
+                !supply.is_closed() && supply.surplus() == 0 && self.has_use_for(supply.connecting, &supply);
             if is_wanted {
                 // Nothing of it is older than a purge that came while it stood in the queue.
                 let epoch = &self.slots.slot(&held).epoch;
@@ -158,14 +159,15 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             is_wanted
         };
         if is_wanted {
-            return self.open(held);
+            return self.attempt(held);
         }
         self.vacate(held);
         // Somebody may have asked for it in between and been told that it was on its way.
         self.demand();
     }
 
-    fn open(&self, held: Held) {
+    /// One attempt to connect.
+    fn attempt(&self, held: Held) {
         let began = now();
         let start = Start::now();
         let connected = self.connect_and_set_up();
@@ -333,9 +335,12 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         let deadline = end_of(since, self.config.acquire_timeout);
         let mut supply = self.supply.lock();
         loop {
-            let state = self.slots.state();
-            if state.idle + state.lent >= self.config.min_idle.min(supply.max_size()) {
-                return Ok(());
+            let min_idle = self.config.min_idle.min(supply.max_size());
+            if supply.idle_at_most() >= min_idle {
+                let state = self.slots.state();
+                if state.idle + state.lent >= min_idle {
+                    return Ok(());
+                }
             }
             if let Some(source) = supply.last_failure().filter(|_| supply.course.is_hopeless) {
                 let failure = Failure::Connect(Arc::clone(source));

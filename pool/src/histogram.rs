@@ -32,7 +32,7 @@ const BOUNDS_NS: [u64; BOUND_COUNT] = {
     bounds
 };
 
-/// The most stripes: 700 bytes each.
+/// The most stripes, of 768 bytes each.
 const MAX_STRIPES: usize = 8;
 
 /// What times are recorded into.

@@ -89,6 +89,23 @@
 //! gets it. A connect that was begun goes on. Dropping a guard never blocks: what must be closed or reset is given to a
 //! worker thread.
 //!
+//! A waiter that is handed a connection and does not come for it, because its task is not polled, keeps its turn but
+//! not the connection: after a tenth of a second, counted from the upkeep thread's next beat, somebody else gets it.
+//!
+//! # When the database is down
+//!
+//! Connecting is tried again with growing pauses, one attempt at a time, and callers wait: a short outage costs them time
+//! and nothing else. After [`fail_fast_after`](Builder::fail_fast_after) they are told the cause at once instead, until
+//! an attempt succeeds. The pool makes these attempts itself, so it is back within one pause of the database's return.
+//!
+//! # Operating
+//!
+//! - [`Pool::resize`] changes how many connections there may be, up or down, while they are in use.
+//! - [`Pool::purge`] replaces all connections, for example after a fail-over.
+//! - [`Pool::pause`] holds callers back until [`Pool::resume`], without failing them.
+//! - [`Pool::add`] takes in a connection from outside, and [`Guard::detach`] lets one go.
+//! - [`Pool::close`] and [`Pool::close_async`] end the pool and wait for what is lent.
+//!
 //! # Broken connections
 //!
 //! - At checkout, [`Manager::looks_alive`] looks at the connection without a round trip (for MySQL, at the socket), and
@@ -104,16 +121,47 @@
 //! ([`TimedOut`](AcquireError::TimedOut)), or the pool [`Closed`](AcquireError::Closed), with the pool's counts. An error
 //! that cannot mend itself, a wrong password say, is told at once.
 //!
+//! When an acquire fails because all connections are out, the error names the oldest loan, and with
+//! [`record_loans`](Builder::record_loans) the line of code that borrowed it. When it fails because connections were no
+//! good, the error names the call that said so ([`CallError`]): validate, reset or a hook.
+//!
+//! # Hooks
+//!
+//! [`on_connect`](Builder::on_connect) sets up a new connection, [`on_acquire`](Builder::on_acquire) sees it before each
+//! loan, [`on_checkin`](Builder::on_checkin) after it, [`on_release`](Builder::on_release) before it is closed. The first
+//! three may refuse the connection, which is then closed and replaced.
+//!
+//! # What can be seen
+//!
+//! | | what | costs a loan |
+//! |---|---|---|
+//! | [`Pool::state`], [`Pool::counters`] | counts, now and since the start | nothing |
+//! | [`Pool::loans`], [`leak_after`](Builder::leak_after) | what is out, for how long; a warning about what is out too long | nothing |
+//! | [`slow_acquire`](Builder::slow_acquire) | a warning about long waits | two clocks, if it waits |
+//! | [`record_loans`](Builder::record_loans) | where each loan was borrowed | two clocks, two locks of its own |
+//! | [`histograms`](Builder::histograms) | [times](Histograms) of waiting, holding, connecting | two clocks, four additions |
+//! | [`observe`](Builder::observe) | every [`Event`], in order | two clocks and the observer |
+//!
+//! Warnings and connects are `tracing` events and spans, with the pool's name in the field
+//! `db.client.connection.pool.name`. The feature `metrics` shows all counts and times to Prometheus.
+//!
 //! # Threads
 //!
 //! A pool has one thread for its upkeep, which wakes once a second (more often if an option is shorter than ten seconds),
 //! and worker threads that come and go as connections are opened, checked and closed. They end when the last handle is
 //! dropped.
 //!
+//! Connects, validations, resets and closes have separate limits: at most `max_connecting` connects and as many
+//! validations, 32 resets and 32 closes run at a time, on at most as many threads. So calls that hang hold up calls of
+//! their own kind, once there are so many of them, and no others; the rest waits, in `checking` or `closing` as
+//! [`State`] shows it, and its slots are not free before it is done.
+//!
 //! # Features
 //!
-//! `mysql`, `sqlite`: managers. `settings`: options from a TOML file or the environment. `lockfree`: one more kind, for
-//! the comparison only. `timing`: sums of the time spent in each phase, for the lab.
+//! `mysql`, `sqlite`: managers. `tokio`: managers whose calls are async, `managers::asynchronous`. `r2d2`: managers
+//! written for r2d2, `managers::r2d2`, and r2d2's own names over this pool, `r2d2_compat`. `settings`: options from a
+//! TOML file or the environment. `metrics`: a collector for `prometheus-client`. `lockfree`: one more kind, for the
+//! comparison only. `timing`: sums of the time spent in each phase, for the lab.
 //!
 //! # Correctness
 //!
@@ -126,6 +174,8 @@
 
 mod acquire;
 mod attend;
+#[cfg(any(feature = "r2d2", feature = "tokio"))]
+mod block_on;
 mod breaker;
 mod closing;
 mod config;
@@ -142,7 +192,7 @@ mod hooks;
 pub mod idle;
 mod loans;
 mod manager;
-#[cfg(any(feature = "mysql", feature = "sqlite"))]
+#[cfg(any(feature = "mysql", feature = "r2d2", feature = "sqlite", feature = "tokio"))]
 pub mod managers;
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -150,6 +200,8 @@ pub mod metrics;
 mod models;
 mod pause;
 mod pool;
+#[cfg(feature = "r2d2")]
+pub mod r2d2_compat;
 mod reserve;
 mod retire;
 #[cfg(feature = "settings")]

@@ -21,7 +21,7 @@ use crate::sync::now;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Loan {
-    /// The slot's number, below `max_size`.
+    /// The slot's number, below the pool's [`capacity`](crate::Builder::capacity).
     pub slot: usize,
     /// The connection's number, as in [`Event`]; `None` unless the pool observes or records.
     pub connection: Option<u64>,

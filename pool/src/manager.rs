@@ -15,8 +15,9 @@ use std::error::Error;
 ///
 /// # What a manager promises
 ///
-/// That `connect` and `is_valid` end at some time: a hanging call keeps its slot (see [`State`](crate::State)) until it
-/// returns. Set socket timeouts.
+/// That `connect`, `is_valid`, `reset` and `close` end at some time: a hanging call keeps its slot (see
+/// [`State`](crate::State)) until it returns, and holds up others of its kind when there are many (see
+/// [Threads](crate#threads)). Set socket timeouts.
 pub trait Manager: Send + Sync + 'static {
     /// What is pooled.
     type Connection: Send + 'static;

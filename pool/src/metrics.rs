@@ -11,6 +11,7 @@
 //! | `db_client_connection_count` | gauge | connections by `db_client_connection_state`: `idle`, `used`, and (ours) `connecting`, `checking`, `closing` |
 //! | `db_client_connection_max`, `db_client_connection_idle_min` | gauge | `max_size` and `min_idle` |
 //! | `db_client_connection_pending_requests` | gauge | acquires that wait |
+//! | `db_client_connection_paused`, `db_client_connection_breaker_open` | gauge | (ours) 0 or 1 |
 //! | `db_client_connection_timeouts_total` | counter | acquires whose time ran out |
 //! | `db_client_connection_wait_time_seconds` | histogram | waits of the acquires that were served |
 //! | `db_client_connection_use_time_seconds` | histogram | loans |
@@ -130,7 +131,7 @@ impl<M: Manager, I: IdleSet> Source for Core<M, I> {
 type Count = fn(&Counters) -> u64;
 
 /// Name, help, value. The names are those of the fields, but for the one that has a name in the conventions.
-const COUNTS: [(&str, &str, Count); 20] = [
+const COUNTS: [(&str, &str, Count); 24] = [
     ("timeouts", "Acquires whose time ran out", |counters| counters.timeouts),
     ("checkouts", "Connections handed to callers", |counters| counters.checkouts),
     ("waits", "Acquires that found nothing at once and stood in line", |counters| counters.waits),
@@ -150,15 +151,21 @@ const COUNTS: [(&str, &str, Count); 20] = [
     ("broken", "Connections given up as broken", |counters| counters.broken),
     ("idle_timeouts", "Connections given up after idle_timeout", |counters| counters.idle_timeouts),
     ("lifetime_ends", "Connections given up after max_lifetime", |counters| counters.lifetime_ends),
+    ("purged", "Connections given up because of a purge", |counters| counters.purged),
+    ("surplus", "Connections given up because the pool was made smaller", |counters| counters.surplus),
+    ("added", "Connections taken in that were opened elsewhere", |counters| counters.added),
+    ("breaker_openings", "Times that the breaker opened", |counters| counters.breaker_openings),
     ("long_loans", "Loans that lasted longer than leak_after", |counters| counters.long_loans),
 ];
 
 type Level = fn(&Reading) -> usize;
 
-const LEVELS: [(&str, &str, Level); 3] = [
+const LEVELS: [(&str, &str, Level); 5] = [
     ("max", "The most connections the pool may have", |reading| reading.state.max_size),
     ("idle_min", "Connections the pool keeps ready", |reading| reading.min_idle),
     ("pending_requests", "Acquires that wait for a connection", |reading| reading.state.waiters),
+    ("paused", "1 while the pool is paused", |reading| usize::from(reading.state.is_paused)),
+    ("breaker_open", "1 while callers are turned away", |reading| usize::from(reading.state.is_breaker_open)),
 ];
 
 type Share = fn(&State) -> usize;

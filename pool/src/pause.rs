@@ -19,9 +19,10 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         tracing::info!(db.client.connection.pool.name = %self.config.name, "resuming");
         self.waiters.set(PAUSED, false);
         // What came back meanwhile found nobody to wake. Woken threads pass a wake on; tasks may never come, so there is
-        // a wake for each connection.
+        // a wake for each connection, and one look more: a connection that is on its way back is either found by it, or
+        // finds the bit lowered. Model-checked: `a_resumption_loses_no_*`.
         fence(Ordering::SeqCst);
-        for _ in 0..self.slots.state().idle {
+        for _ in 0..=self.slots.state().idle {
             self.attend();
         }
         self.demand();

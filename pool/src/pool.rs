@@ -257,6 +257,8 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
 
     /// Takes in a connection that was opened elsewhere, as if the pool had opened it.
     ///
+    /// [`on_connect`](Builder::on_connect) is not run on it: it may block, and the caller can do that before.
+    ///
     /// # Errors
     ///
     /// [`AddError`] when the pool is full or closed. It has the connection.

@@ -11,9 +11,11 @@
 //! supply about their connection ([`spared`](Core::spared)). The bit is lowered by whoever books the last such connection
 //! as leaving, all under the supply's lock, so it is up exactly as long as there are any.
 //!
-//! So no such connection is lent once `purge` or `resize` has returned: a checkout that begins then sees the bit. And
-//! none stays idle: a checkin gives its connection back, with a full barrier, and looks at the word again; the sweep looks
-//! for idle connections after the bit is up. At least one of the two sees the other, and then that one closes the
+//! So no such connection is lent once `purge` or `resize` has returned: a checkout that begins then sees the bit.
+//! Model-checked: `nobody_is_lent_an_old_connection_*`.
+//!
+//! And none stays idle: a checkin gives its connection back, with a full barrier, and looks at the word again; the sweep
+//! looks for idle connections after the bit is up. At least one of the two sees the other, and then that one closes the
 //! connection. Model-checked: `a_purge_catches_a_checkin_*`, `a_shrink_catches_a_checkin_*`. A checkin that saw the bit
 //! and was told that its connection may stay compares [`Core::retire_calls`] before and after instead, so that not every
 //! checkin sweeps while one loan lasts. (What a sweep of the upkeep thread holds in its hands in that very moment is

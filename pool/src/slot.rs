@@ -13,8 +13,8 @@
 //! |---|---|---|
 //! | `Vacant` | the supply | `Connecting`, `Lent` (a connection is added from outside) |
 //! | `Connecting` | a worker | `Lent` (in passing, then as a checkin), `Vacant` (connect failed) |
-//! | `Idle` | the idle set | `Lent`, `Reserved` |
-//! | `Reserved` | the reserve | `Lent`, `Closing` |
+//! | `Idle` | the idle set | `Lent` |
+//! | `Reserved` | the reserve | `Lent` |
 //! | `Lent` | a guard, or whoever moves it on | `Idle`, `Reserved`, `Checking`, `Closing` |
 //! | `Checking` | a worker | `Lent` (in passing, then as a checkin), `Closing` |
 //! | `Closing` | a worker, or whoever detaches | `Vacant` |

@@ -82,7 +82,7 @@ pub struct Counters {
     pub reset_failures: u64,
     /// Calls of [`on_acquire`](crate::Builder::on_acquire) and [`on_checkin`](crate::Builder::on_checkin) that failed.
     pub hook_failures: u64,
-    /// Connections closed, for whatever reason. `connects - closes - detached` are open.
+    /// Connections closed, for whatever reason. `connects + added - closes - detached` are open.
     pub closes: u64,
     /// Connections taken out of the pool by their holders.
     pub detached: u64,

@@ -36,6 +36,8 @@ pub(crate) struct Course<E: Error + 'static> {
     pub(crate) failures: u32,
     /// When the first of those attempts began.
     pub(crate) failing_since: Option<Instant>,
+    /// When the last attempt that succeeded did.
+    pub(crate) succeeded_at: Option<Instant>,
     /// When the next attempt may begin.
     pub(crate) retry_at: Option<Instant>,
     pub(crate) last_failure: Option<Arc<ConnectError<E>>>,
@@ -50,6 +52,7 @@ impl<E: Error + 'static> Default for Course<E> {
         Self {
             failures: 0,
             failing_since: None,
+            succeeded_at: None,
             retry_at: None,
             last_failure: None,
             is_hopeless: false,
@@ -106,6 +109,11 @@ impl<E: Error + 'static> Supply<E> {
     /// Slots that are not vacant.
     fn size(&self) -> usize {
         self.capacity - self.vacant.len()
+    }
+
+    /// No more connections than this are idle: a bound that costs nothing, where counting looks at every slot.
+    pub(crate) fn idle_at_most(&self) -> usize {
+        self.size().saturating_sub(self.leaving + self.connecting)
     }
 
     /// Connections beyond `max_size`, not counting those that are being closed.

@@ -13,6 +13,7 @@ use crate::guard::Guard;
 use crate::idle::{IdleSet, LockFreeQueue, MutexQueue, Slots};
 use crate::slot::Phase;
 use crate::upkeep::Rhythm;
+use crate::waiters::{PAUSED, RETIRE};
 use crate::{Manager, State};
 
 /// Counts its calls.
@@ -54,7 +55,7 @@ fn a_queued_connect_is_dropped_when_the_demand_has_ended<I: IdleSet>() {
     // Paused, so that the waiters' own demand opens nothing yet.
     core.pause();
     let waiters = [waiting(&core), waiting(&core)];
-    core.waiters.set(crate::waiters::PAUSED, false);
+    core.waiters.set(PAUSED, false);
     let jobs = [core.next_to_connect().expect("two wait"), core.next_to_connect().expect("two wait")];
     assert!(core.next_to_connect().is_none(), "two are on their way");
     assert_eq!(core.state().connecting, 2);
@@ -71,12 +72,26 @@ fn a_queued_connect_is_dropped_when_the_demand_has_ended<I: IdleSet>() {
     assert_eq!((0..4).filter(|&index| core.slots.phase_is(index, Phase::Vacant)).count(), 3);
 }
 
+/// A slot that was taken before a purge and comes back without a connection keeps nobody from the fast path.
+fn a_connect_that_comes_to_nothing_settles_its_purge<I: IdleSet>() {
+    let core = core::<I>(Config { max_size: 1, ..Config::default() });
+    core.pause();
+    let waiter = waiting(&core);
+    core.waiters.set(PAUSED, false);
+    let job = core.next_to_connect().expect("somebody waits");
+    core.purge();
+    assert_eq!(core.waiters.attention_hint() & RETIRE, RETIRE);
+    drop(waiter);
+    core.run(Job::Connect(job));
+    assert_eq!((core.state().size, core.waiters.attention_hint()), (0, 0));
+}
+
 /// A connect that stood in its queue during a purge is as new as the purge asks for.
 fn a_queued_connect_is_not_old_after_a_purge<I: IdleSet>() {
     let core = core::<I>(Config { max_size: 1, ..Config::default() });
     core.pause();
     let waiter = waiting(&core);
-    core.waiters.set(crate::waiters::PAUSED, false);
+    core.waiters.set(PAUSED, false);
     let job = core.next_to_connect().expect("somebody waits");
     core.purge();
     core.run(Job::Connect(job));
@@ -179,6 +194,7 @@ macro_rules! for_every_kind {
 for_every_kind!(
     a_queued_connect_is_dropped_when_the_demand_has_ended,
     a_queued_connect_is_not_old_after_a_purge,
+    a_connect_that_comes_to_nothing_settles_its_purge,
     a_suspended_machine_evicts_nothing,
     a_suspended_machine_outlives_lifetimes,
     a_clock_that_jumps_back_evicts_nothing,

@@ -68,12 +68,15 @@ fn a_scrape_shows_state_counters_and_times() {
     let others = (pool.get().unwrap(), pool.get().unwrap());
     pool.try_get().expect_err("all are out");
     drop(others.0);
+    pool.pause();
     let text = scraped(&registry);
     let state = |state: &str| {
         value(&text, &format!("db_client_connection_count{{{ORDERS},db_client_connection_state=\"{state}\"}}"))
     };
     assert_eq!((state("idle"), state("used"), state("connecting")), (1.0, 2.0, 0.0), "{text}");
+    assert_eq!((state("checking"), state("closing")), (0.0, 0.0), "{text}");
     let of_pool = |name: &str| value(&text, &format!("db_client_connection_{name}{{{ORDERS}}}"));
+    assert_eq!((of_pool("paused"), of_pool("breaker_open")), (1.0, 0.0), "{text}");
     assert_eq!((of_pool("max"), of_pool("idle_min"), of_pool("pending_requests")), (3.0, 2.0, 0.0), "{text}");
     let counters = pool.counters();
     for (name, expected) in [
@@ -97,6 +100,10 @@ fn a_scrape_shows_state_counters_and_times() {
         ("idle_timeouts", 0),
         ("lifetime_ends", 0),
         ("long_loans", 0),
+        ("purged", 0),
+        ("surplus", 0),
+        ("added", 0),
+        ("breaker_openings", 0),
     ] {
         assert_eq!(of_pool(&format!("{name}_total")), expected as f64, "{name} in\n{text}");
         assert!(text.contains(&format!("# TYPE db_client_connection_{name} counter\n")), "{name}");
@@ -114,6 +121,21 @@ fn a_scrape_shows_state_counters_and_times() {
     }
     assert!(text.ends_with("# EOF\n"));
     drop((guard, others.1));
+}
+
+#[test]
+fn a_scrape_shows_what_an_operator_does() {
+    let pool = SlotsPool::builder().name("orders").capacity(4).max_size(2).build(Numbers).unwrap();
+    let (collector, registry) = registered();
+    collector.add(&pool);
+    pool.add(8).unwrap();
+    pool.add(9).unwrap();
+    pool.resize(1).unwrap();
+    pool.purge();
+    let text = scraped(&registry);
+    let of_pool = |name: &str| value(&text, &format!("db_client_connection_{name}{{{ORDERS}}}"));
+    assert_eq!((of_pool("max"), of_pool("added_total"), of_pool("connects_total")), (1.0, 2.0, 0.0), "{text}");
+    assert_eq!((of_pool("surplus_total"), of_pool("purged_total")), (1.0, 1.0), "{text}");
 }
 
 #[test]

@@ -60,6 +60,8 @@ struct Connection {
     in_use: AtomicBool,
     is_dirty: bool,
     is_broken: bool,
+    /// It has left the pool once, and does not count as open any more.
+    is_guest: bool,
     /// Plain on purpose.
     uses: u64,
     ledger: Arc<Ledger>,
@@ -87,8 +89,11 @@ impl Connection {
     }
 
     /// The connection will not be the pool's any more.
-    fn leave(&self) {
-        self.ledger.open.fetch_sub(1, Ordering::Relaxed);
+    fn leave(&mut self) {
+        if !self.is_guest {
+            self.ledger.open.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.is_guest = true;
     }
 }
 
@@ -130,7 +135,14 @@ impl Manager for Database {
         self.ledger.alive.fetch_add(1, Ordering::Relaxed);
         self.ledger.opened.fetch_add(1, Ordering::Relaxed);
         let ledger = Arc::clone(&self.ledger);
-        Ok(Connection { in_use: AtomicBool::new(false), is_dirty: false, is_broken: false, uses: 0, ledger })
+        Ok(Connection {
+            in_use: AtomicBool::new(false),
+            is_dirty: false,
+            is_broken: false,
+            is_guest: false,
+            uses: 0,
+            ledger,
+        })
     }
 
     fn is_valid(&self, connection: &mut Connection) -> Result<(), Refused> {
@@ -153,7 +165,7 @@ impl Manager for Database {
         Ok(())
     }
 
-    fn close(&self, connection: Connection) {
+    fn close(&self, mut connection: Connection) {
         connection.leave();
     }
 }
@@ -210,10 +222,14 @@ struct Run<I: IdleSet> {
     ledger: Arc<Ledger>,
     orphans: ArrayQueue<AcquireOwned<Database, I>>,
     done: AtomicU64,
+    capacity: usize,
 }
 
 impl<I: IdleSet> Run<I> {
     fn operate(&self, dice: &mut Dice) {
+        if dice.roll(500) == 0 {
+            return self.rule(dice);
+        }
         match dice.roll(100) {
             0..50 => self.answered(self.pool.get(), |connection| self.using(connection, || ())),
             50..60 => drop(self.pool.try_get().map(|mut connection| self.using(&mut connection, || ()))),
@@ -277,8 +293,34 @@ impl<I: IdleSet> Run<I> {
             _ => {
                 let state = self.pool.state();
                 let sum = state.idle + state.lent + state.connecting + state.checking + state.closing;
-                if sum != state.size || state.size > state.max_size {
+                if sum != state.size || state.size > self.capacity {
                     self.ledger.wrong_sums.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    /// What an operator does.
+    fn rule(&self, dice: &mut Dice) {
+        match dice.roll(5) {
+            0 => self.pool.purge(),
+            1 => {
+                // More than there are orphans, each of which may hold one up for a while.
+                let size = ORPHANS + 1 + dice.roll((self.capacity - ORPHANS) as u64) as usize;
+                self.pool.resize(size).expect("within the capacity");
+            }
+            2 => {
+                self.pool.pause();
+                for _ in 0..dice.roll(20) {
+                    thread::yield_now();
+                }
+                self.pool.resume();
+            }
+            _ => {
+                if let Ok(mut guard) = self.pool.get() {
+                    guard.leave();
+                    // There may be no room any more: then it is dropped.
+                    drop(self.pool.add(guard.detach()));
                 }
             }
         }
@@ -304,7 +346,7 @@ impl<I: IdleSet> Run<I> {
     }
 
     fn detach(&self) {
-        if let Ok(guard) = self.pool.get() {
+        if let Ok(mut guard) = self.pool.get() {
             guard.leave();
             drop(guard.detach());
         }
@@ -363,19 +405,22 @@ fn stress<I: IdleSet>() {
 
 fn stress_one<I: IdleSet>(max_size: usize, min_idle: usize, fairness: Fairness, share: u64, threads: u64, seed: u64) {
     let ledger = Arc::new(Ledger::default());
+    let capacity = max_size + 2;
     let pool = Pool::<Database, I>::builder()
         .name(format!("st-{}", I::NAME))
         .max_size(max_size)
+        .capacity(capacity)
         .min_idle(min_idle)
         .fairness(fairness)
         .acquire_timeout(PATIENCE / 10)
         .idle_timeout(Duration::from_millis(40))
         .max_lifetime(Duration::from_millis(150))
         .validate_after_idle(Duration::from_millis(8))
+        .keepalive(Duration::from_millis(20))
         .connect_backoff(Duration::from_millis(1), Duration::from_millis(4))
         .build(Database { ledger: Arc::clone(&ledger), trouble: 13 })
         .expect("good options");
-    let run = Run { pool, ledger, orphans: ArrayQueue::new(ORPHANS), done: AtomicU64::new(0) };
+    let run = Run { pool, ledger, orphans: ArrayQueue::new(ORPHANS), done: AtomicU64::new(0), capacity };
     thread::scope(|scope| {
         for thread in 0..threads {
             let run = &run;
@@ -392,9 +437,12 @@ fn stress_one<I: IdleSet>(max_size: usize, min_idle: usize, fairness: Fairness, 
 
     let Run { pool, ledger, orphans, .. } = run;
     drop(orphans);
+    pool.resume();
+    pool.resize(max_size).expect("within the capacity");
     eventually("the pool comes to rest", || {
         let state = pool.state();
-        state.waiters == 0 && state.lent + state.connecting + state.checking + state.closing == 0
+        let under_way = state.lent + state.connecting + state.checking + state.closing;
+        state.waiters == 0 && under_way == 0 && state.size <= max_size
     });
     for (what, count) in [
         ("connections with two holders", &ledger.two_holders),
@@ -404,13 +452,13 @@ fn stress_one<I: IdleSet>(max_size: usize, min_idle: usize, fairness: Fairness, 
         assert_eq!(count.load(Ordering::Relaxed), 0, "{what}");
     }
     let most_open = ledger.most_open.load(Ordering::Relaxed);
-    assert!(most_open <= max_size, "{most_open} connections at once, {max_size} allowed");
+    assert!(most_open <= capacity, "{most_open} connections at once, {capacity} allowed");
     // Every slot still works.
     let guards: Vec<_> =
         (0..max_size).map(|taken| pool.get().unwrap_or_else(|error| panic!("{taken}: {error}"))).collect();
     assert_eq!(pool.state().lent, max_size);
     drop(guards);
-    println!("  {fairness:?}, {} of {max_size}: {:?}", most_open, pool.counters());
+    println!("  {fairness:?}, {} of {capacity}: {:?}", most_open, pool.counters());
     pool.close(PATIENCE / 10).expect("nothing is lent");
     assert_eq!((ledger.open.load(Ordering::Relaxed), ledger.alive.load(Ordering::Acquire)), (0, 0));
     assert_eq!(ledger.uses.load(Ordering::Relaxed), ledger.uses_counted.load(Ordering::Relaxed), "uses were lost");

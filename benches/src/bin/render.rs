@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use benches::backend::Failure;
 use benches::chart::figures::figures;
 use benches::collect::{read_all, reports_folder};
+use benches::conformance::table;
 use benches::report::{REPORTS, pieces, publish, unanswered};
 
 fn main() -> ExitCode {
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
 
 fn render() -> Result<String, Failure> {
     let reports = reports_folder();
+    let answers = table::publish(&reports)?;
     let records = read_all(&reports)?;
     if records.is_empty() {
         return Err(Failure::new(format!(
@@ -37,5 +39,6 @@ fn render() -> Result<String, Failure> {
     let missing = unanswered(&text, &pieces);
     let missing =
         if missing.is_empty() { String::new() } else { format!("; nothing was measured for {}", missing.join(", ")) };
-    Ok(format!("{} records, {} charts, {} pieces of text{missing}", records.len(), figures.len(), pieces.len()))
+    let counts = (records.len(), figures.len(), pieces.len());
+    Ok(format!("{} records, {} charts, {} pieces of text, {answers} answers{missing}", counts.0, counts.1, counts.2))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use pool::{IdleSet, Manager, Pool};
+use pool::{Builder, IdleSet, Manager, Pool};
 
 use crate::backend::{Failure, Gauged};
 use crate::contender::{AsRaw, Contender, Options, Session};
@@ -21,6 +21,19 @@ impl<M: Manager, I: IdleSet> Ours<M, I> {
         build(&Options::filled(size), manager).map(Self)
     }
 
+    /// The same with other options than the defaults.
+    ///
+    /// # Errors
+    ///
+    /// When one of them could not be opened in time.
+    pub fn open_changed(
+        size: usize,
+        manager: Gauged<M>,
+        change: impl FnOnce(Builder<Gauged<M>, I>) -> Builder<Gauged<M>, I>,
+    ) -> Result<Self, Failure> {
+        finish(change(begin(&Options::filled(size))), manager).map(Self)
+    }
+
     /// Builds a pool with these options and all other defaults.
     ///
     /// # Errors
@@ -37,6 +50,10 @@ impl<M: Manager, I: IdleSet> Ours<M, I> {
 ///
 /// When `min_idle` connections could not be opened in time.
 pub fn build<M: Manager, I: IdleSet>(options: &Options, manager: Gauged<M>) -> Result<Pool<Gauged<M>, I>, Failure> {
+    finish(begin(options), manager)
+}
+
+fn begin<M: Manager, I: IdleSet>(options: &Options) -> Builder<Gauged<M>, I> {
     let mut builder =
         Pool::builder().max_size(options.size).min_idle(options.min_idle).acquire_timeout(options.timeout());
     if let Some(max_lifetime) = options.max_lifetime {
@@ -45,6 +62,13 @@ pub fn build<M: Manager, I: IdleSet>(options: &Options, manager: Gauged<M>) -> R
     if let Some(fairness) = options.fairness {
         builder = builder.fairness(fairness);
     }
+    builder
+}
+
+fn finish<M: Manager, I: IdleSet>(
+    builder: Builder<Gauged<M>, I>,
+    manager: Gauged<M>,
+) -> Result<Pool<Gauged<M>, I>, Failure> {
     builder.build(manager).map_err(|error| Failure::with_causes("our pool", &error))
 }
 

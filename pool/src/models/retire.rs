@@ -13,6 +13,8 @@ use crate::Fairness;
 use crate::acquire::AcquireOwned;
 use crate::config::Config;
 use crate::core::Core;
+use crate::extras::Caller;
+use crate::hooks::Hooks;
 use crate::idle::{IdleSet, MutexQueue, Slots};
 use crate::slot::Phase;
 use crate::sync::atomic::Ordering;
@@ -55,6 +57,34 @@ fn a_purge_catches_a_checkin_mutex() {
     a_purge_meets_a_checkin::<MutexQueue>();
 }
 
+/// A connection comes back during a purge, to wherever; once the purge is over nobody is lent it.
+fn a_purge_is_over<I: IdleSet>() {
+    explore(8, || {
+        let core = core::<I>(1, Fairness::Free);
+        let held = core.checkout().expect("nobody else is there yet");
+        let returning = {
+            let core = Arc::clone(&core);
+            thread::spawn(move || core.checkin(held, false))
+        };
+        core.purge();
+        let lent = core.checkout().or_else(|| core.look(Caller::here()));
+        assert!(lent.is_none(), "there is but one connection, and it is old");
+        returning.join().unwrap();
+        assert_eq!(core.state().size, 0, "{}", core.state());
+        nothing_is_left_to_retire(&core);
+    });
+}
+
+#[test]
+fn nobody_is_lent_an_old_connection_slots() {
+    a_purge_is_over::<Slots>();
+}
+
+#[test]
+fn nobody_is_lent_an_old_connection_mutex() {
+    a_purge_is_over::<MutexQueue>();
+}
+
 /// One of two has to go: whichever is idle when it is asked for, or comes back first. Never both.
 fn a_shrink_meets_a_checkin<I: IdleSet>() {
     explore(4, || {
@@ -85,7 +115,7 @@ fn a_shrink_catches_a_checkin_mutex() {
 /// A caller who comes during a purge is served, with an old connection or a new one; what he returns is closed if it is
 /// old.
 fn a_purge_meets_a_caller<I: IdleSet>(caller: fn(&Core<Toy, I>)) {
-    explore(4, move || {
+    explore(3, move || {
         let core = core::<I>(1, Fairness::Free);
         let calling = {
             let core = Arc::clone(&core);
@@ -163,7 +193,7 @@ fn take_back<I: IdleSet>(core: &Core<Toy, I>) {
 
 /// A connection was handed to a task, which does something late, or never, while it is taken back and somebody waits.
 fn a_task_is_late(late: fn(Pin<Box<AcquireOwned<Toy, Slots>>>)) {
-    explore(3, move || {
+    explore(2, move || {
         let core = core::<Slots>(1, Fairness::Strict);
         let guard = lend(&core);
         let task = absent(&core);
@@ -214,7 +244,7 @@ fn a_task_may_be_dropped_while_its_connection_is_taken_back() {
 fn a_growth_is_not_missed() {
     explore(4, || {
         let config = Config { max_size: 1, capacity: Some(2), fairness: Fairness::Free, ..Config::default() };
-        let core = Core::<Toy, Slots>::new(config, Toy);
+        let core = Core::<Toy, Slots>::new(config, Hooks::default(), Toy);
         core.workers.stop();
         core.add(0).expect("there is room");
         let guard = lend(&core);

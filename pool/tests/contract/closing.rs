@@ -251,14 +251,18 @@ fn an_owned_guard_goes_anywhere<I: IdleSet>() {
 fn close_can_be_awaited<I: IdleSet>() {
     let (pool, database) = pool_of::<I>(2);
     let guard = pool.get_owned().unwrap();
-    let mut waiting = (Task::waiting(pool.close_async(EVENTUALLY)), Task::waiting(pool.close_async(EVENTUALLY)));
+    // Its deadline would wake it, too, but not while this test has patience.
+    let hour = Duration::from_secs(3600);
+    let mut waiting = (Task::waiting(pool.close_async(hour)), Task::waiting(pool.close_async(hour)));
     assert!(pool.is_closed() && pool.get().is_err_and(|error| error.is_closed()));
     database.on(Call::Close, Behaviour::Hangs);
     drop(guard);
     database.wait_until_inside(Call::Close, 1);
     assert!(waiting.0.poll().is_pending(), "it did not wait for the connection to be closed");
     database.on(Call::Close, Behaviour::Works);
+    waiting.0.bell.wait_for(1);
     waiting.0.finish().unwrap();
+    waiting.1.bell.wait_for(1);
     waiting.1.finish().unwrap();
     assert_eq!((database.counts().open, pool.state().size), (0, 0));
     Task::new(pool.close_async(Duration::ZERO)).expect_ready().unwrap();
@@ -270,7 +274,7 @@ fn awaiting_close_ends_at_its_deadline<I: IdleSet>() {
     let guard = pool.get().unwrap();
     let since = Instant::now();
     let deadline = Duration::from_millis(20);
-    let mut longer = Task::waiting(pool.close_async(EVENTUALLY));
+    let mut longer = Task::waiting(pool.close_async(Duration::from_secs(3600)));
     let error = block_on(pool.close_async(deadline)).expect_err("one is lent");
     assert!(error.waited >= deadline && since.elapsed() >= deadline && error.state.lent == 1, "{error}");
     assert!(longer.poll().is_pending());

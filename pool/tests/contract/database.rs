@@ -290,7 +290,10 @@ impl Database {
     /// The same, for a hook that has no answer to give.
     pub fn farewell(&self) -> impl Fn(&mut Connection) + Send + Sync + 'static {
         let database = self.clone();
-        move |connection| drop(database.answer(Call::OnRelease, connection.id))
+        move |connection| {
+            // Nobody could be told.
+            let _ = database.answer(Call::OnRelease, connection.id);
+        }
     }
 
     /// What happened to a connection, in order.

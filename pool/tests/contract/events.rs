@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -128,6 +128,7 @@ fn events_come_in_order_and_once_under_load<I: IdleSet>() {
     let refusals = AtomicUsize::new(0);
     let pool = diary
         .observe(options::<I>())
+        .capacity(4)
         .max_size(3)
         .max_lifetime(Duration::from_millis(100))
         .connect_backoff(Duration::from_micros(100), Duration::from_millis(1))
@@ -137,6 +138,23 @@ fn events_come_in_order_and_once_under_load<I: IdleSet>() {
         })
         .build(database.clone())
         .unwrap();
+    // Somebody purges, resizes, and puts back what was taken out.
+    let is_over = Arc::new(AtomicBool::new(false));
+    let operator = {
+        let (pool, is_over) = (pool.clone(), Arc::clone(&is_over));
+        thread::spawn(move || {
+            for round in 0.. {
+                match round % 4 {
+                    _ if is_over.load(Ordering::Relaxed) && round > 20 => break,
+                    0 => pool.purge(),
+                    1 => pool.resize(2).unwrap(),
+                    2 => pool.resize(4).unwrap(),
+                    _ => drop(pool.get().map(|guard| pool.add(guard.detach()))),
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+        })
+    };
     thread::scope(|scope| {
         for caller in 0..CALLERS {
             let pool = &pool;
@@ -167,6 +185,8 @@ fn events_come_in_order_and_once_under_load<I: IdleSet>() {
             });
         }
     });
+    is_over.store(true, Ordering::Relaxed);
+    operator.join().unwrap();
     pool.close(Duration::from_secs(10)).unwrap();
     // A connection that is given up is closed by a worker, which tells it afterwards.
     let ends = |told: &Told| matches!(told, Told::Closed(..) | Told::Detached(_));
@@ -180,8 +200,8 @@ fn events_come_in_order_and_once_under_load<I: IdleSet>() {
     assert!(last.values().all(ends), "a life without an end: {last:?}");
     // The numbers are consecutive, and they are those that the counters and the database have.
     let counters = pool.counters();
-    assert_eq!(last.keys().max(), Some(&counters.connects));
-    assert_eq!(last.len() as u64, counters.connects);
+    let taken_in = counters.connects + counters.added;
+    assert_eq!((last.keys().max(), last.len() as u64), (Some(&taken_in), taken_in));
     assert_eq!(database.counts().opened as u64, counters.connects);
     let out = diary.count(|told| matches!(told, Told::CheckedOut(_)));
     let back = diary.count(|told| matches!(told, Told::CheckedIn(_) | Told::Detached(_)));
@@ -194,7 +214,11 @@ fn events_come_in_order_and_once_under_load<I: IdleSet>() {
     );
     assert_eq!(diary.count(|told| matches!(told, Told::AcquireFailed(..))), counters.failures);
     assert_eq!(diary.count(|told| matches!(told, Told::AcquireCancelled(_))), counters.cancelled);
+    for (reason, count) in [(CloseReason::Purged, counters.purged), (CloseReason::Surplus, counters.surplus)] {
+        assert_eq!(diary.count(|told| matches!(told, Told::Closed(why, _) if *why == reason)), count, "{reason}");
+    }
     assert!(counters.hook_failures > 0 && counters.detached > 0 && counters.resets > 0, "{counters:?}");
+    assert!(counters.purged > 0 && counters.added > 0, "{counters:?}");
 }
 
 // 40
@@ -228,6 +252,21 @@ fn every_close_has_its_reason<I: IdleSet>() {
     lie_idle(lifetime);
     drop(guard);
     eventually("it is closed", || matches!(diary.of(1).last(), Some(Told::Closed(CloseReason::Lifetime, _))));
+
+    let diary = Diary::default();
+    let pool = diary.observe(options::<I>()).max_size(2).build(Database::new()).unwrap();
+    let (first, second) = (pool.get().unwrap(), pool.get().unwrap());
+    let purged = first.id;
+    drop(second);
+    pool.resize(1).unwrap();
+    eventually("the idle one is too many", || {
+        matches!(diary.of(3 - purged).last(), Some(Told::Closed(CloseReason::Surplus, _)))
+    });
+    pool.purge();
+    drop(first);
+    eventually("the lent one is purged", || {
+        matches!(diary.of(purged).last(), Some(Told::Closed(CloseReason::Purged, _)))
+    });
 }
 
 fn a_wait_is_told_with_its_length<I: IdleSet>() {

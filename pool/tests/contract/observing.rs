@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use pool::{AcquireError, Event, IdleSet, Loan};
 
 use super::database::{Behaviour, Call, Database};
-use super::support::{TestPool, blocked, eventually, options, settled};
+use super::support::{TestPool, acquiring, blocked, eventually, options, settled};
 use super::tasks::Task;
 
 for_every_kind!(
     an_exhausted_pool_says_who_has_what_and_where_from,
     an_exhausted_pool_knows_how_long_loans_last_without_recording,
     a_loan_is_not_mistaken_for_an_earlier_one,
+    a_loan_begins_when_the_connection_is_handed_over,
     loans_are_listed_oldest_first,
     a_leak_is_reported_once_with_its_place,
     a_leak_is_noticed_without_recording,
@@ -101,10 +102,23 @@ fn an_exhausted_pool_knows_how_long_loans_last_without_recording<I: IdleSet>() {
 }
 
 fn a_loan_is_not_mistaken_for_an_earlier_one<I: IdleSet>() {
-    let pool = beating::<I>().max_size(1).build(Database::new()).unwrap();
+    let database = Database::new();
+    let hook = database.hook(Call::OnAcquire);
+    let pool = beating::<I>().max_size(1).on_acquire(hook).build(database.clone()).unwrap();
     let guard = pool.get().unwrap();
     eventually("the loan is noticed", || pool.loans()[0].held_for >= BEATS);
     drop(guard);
+    // A connection on its way to somebody is not still with its last holder. In this time the upkeep thread beats sixty
+    // times; it has to see once that nobody has it.
+    thread::sleep(Duration::from_millis(300));
+    database.on(Call::OnAcquire, Behaviour::Hangs);
+    let since = Instant::now();
+    let waiter = acquiring(&pool);
+    database.wait_until_inside(Call::OnAcquire, 1);
+    let loans = pool.loans();
+    assert!(loans.iter().all(|loan| loan.held_for <= since.elapsed()), "{loans:?}");
+    database.on(Call::OnAcquire, Behaviour::Works);
+    drop(waiter.join().unwrap().unwrap());
     for _ in 0..20 {
         let since = Instant::now();
         let _guard = pool.get().unwrap();
@@ -113,6 +127,26 @@ fn a_loan_is_not_mistaken_for_an_earlier_one<I: IdleSet>() {
         let loan = pool.loans()[0];
         assert!(loan.held_for <= since.elapsed(), "{loan:?}");
     }
+}
+
+fn a_loan_begins_when_the_connection_is_handed_over<I: IdleSet>() {
+    let database = Database::new();
+    let pool = options::<I>()
+        .max_size(1)
+        .record_loans(true)
+        .on_acquire(database.hook(Call::OnAcquire))
+        .build(database.clone())
+        .unwrap();
+    drop(pool.get().unwrap());
+    database.on(Call::OnAcquire, Behaviour::Hangs);
+    let waiter = acquiring(&pool);
+    database.wait_until_inside(Call::OnAcquire, 1);
+    // It is on its way to somebody; the last holder has nothing to do with it any more.
+    assert_eq!((pool.state().lent, pool.loans()), (1, vec![]));
+    database.on(Call::OnAcquire, Behaviour::Works);
+    let guard = waiter.join().unwrap().unwrap();
+    assert_eq!(pool.loans().len(), 1);
+    drop(guard);
 }
 
 fn loans_are_listed_oldest_first<I: IdleSet>() {
