@@ -215,13 +215,7 @@ impl Inner {
     }
 
     /// The bytes behind a password, in memory that was used before.
-    fn compute(
-        &self,
-        hasher: &Argon2<'_>,
-        password: &[u8],
-        salt: &[u8],
-        length: usize,
-    ) -> Result<Output, AuthError> {
+    fn compute(&self, hasher: &Argon2<'_>, password: &[u8], salt: &[u8], length: usize) -> Result<Output, AuthError> {
         let mut out = [0; Output::MAX_LENGTH];
         let out = out.get_mut(..length).ok_or_else(|| AuthError::Failed(format!("a hash of {length} bytes")))?;
         let count = hasher.params().block_count();

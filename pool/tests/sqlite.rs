@@ -2,8 +2,8 @@
 #![cfg(feature = "sqlite")]
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Barrier};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 

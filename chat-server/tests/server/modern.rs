@@ -256,7 +256,10 @@ async fn pipelined_commands_are_carried_out_and_answered_in_order() {
         answers.push(answer);
         if !is_right {
             let before = &answers[answers.len().saturating_sub(8)..];
-            panic!("{rid} was to be answered; the last answers {before:#?}; {}", cluster.nodes[0].get("/stats").await.1);
+            panic!(
+                "{rid} was to be answered; the last answers {before:#?}; {}",
+                cluster.nodes[0].get("/stats").await.1
+            );
         }
     }
     let mut deliveries = Vec::new();
