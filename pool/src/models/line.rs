@@ -307,24 +307,3 @@ fn a_vacant_slot_is_not_forgotten() {
         assert_eq!(core.state().idle, 1);
     });
 }
-
-/// One of two who need a connection each finds the one that comes back while it looks, and the other's is yet to be opened:
-/// whoever makes room for it counted one of the two as served.
-#[test]
-fn a_look_that_succeeds_leaves_the_other_its_demand() {
-    explore(2, || {
-        let core = core::<Slots>(2, Fairness::Free);
-        let (comes_back, mut broken) = (lend(&core), lend(&core));
-        let waiters = [(); 2].map(|()| {
-            let core = Arc::clone(&core);
-            thread::spawn(move || core.acquire_blocking(HOUR).expect("a connection"))
-        });
-        drop(comes_back);
-        broken.mark_broken();
-        drop(broken);
-        for held in waiters.map(|waiter| waiter.join().unwrap()) {
-            core.checkin(held, false);
-        }
-        assert_eq!((core.state().idle, core.waiters.count()), (2, 0));
-    });
-}
