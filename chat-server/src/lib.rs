@@ -1,15 +1,46 @@
 //! A chat server over a connection pool that is chosen when it is built.
 //!
-//! So far it opens its pool and asks the database a question; the server itself stands on the same parts.
+//! PROTOCOL.md says how clients speak to it. A message's way through the parts:
+//!
+//! ```text
+//! socket ─► codec ─► session ─► commands ─► delivery ─► store (commit) ─► ack to the sender
+//!                                              ├─► hub ─► the recipients' outboxes ─► sockets
+//!                                              └─► bus ─► the other nodes' delivery
+//! ```
 //!
 //! | part | what it does |
 //! |---|---|
-//! | [`config`] | what to connect to, from the command line, a settings file or the environment |
+//! | [`protocol`], [`codec`] | what is said, and where a frame ends |
+//! | [`server`] | accepts connections, stops in order |
+//! | `session`, [`outbox`], [`hub`] | one client's connection, what waits for it, who is here |
+//! | `commands` | what clients can ask for, one handler each |
+//! | `delivery`, [`push`] | a message's way, and the healing reads that find what was lost on it |
+//! | `presence` | the node's lease, who is where |
+//! | [`bus`] | hints between nodes |
+//! | [`store`], [`auth`] | the only place with SQL; passwords |
 //! | [`db`] | the pool, behind one trait; the cargo features each add an adapter, [`db::choice`] picks one |
-//! | [`store`] | the only place with SQL; MySQL or SQLite |
+//! | [`config`], [`limits`] | every option; how limits are enforced |
+//! | [`metrics`], `http` | what is counted, and where operators see it |
 
+pub mod auth;
+pub mod bus;
+pub mod codec;
+mod commands;
 pub mod config;
 pub mod db;
+mod delivery;
+mod http;
+pub mod hub;
+pub mod limits;
+pub mod metrics;
+pub mod node;
+pub mod outbox;
+mod presence;
+pub mod protocol;
+mod proxy;
+pub mod push;
+pub mod server;
+mod session;
 pub mod store;
 
 /// The examples of the workspace's readme, which need both databases.

@@ -1,16 +1,24 @@
-//! Opens the database through the pool that was chosen at build time, says which one it is, and asks a question.
+//! The chat server: one node.
 
 use std::env;
 use std::error::Error;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use chat_server::config::{Arguments, Config};
+use chat_server::config::{Action, Config, LogFormat, command};
+use chat_server::server::{BusSource, Server};
 use chat_server::store::Store;
-use clap::Parser;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    match start() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("chat-server: {error}");
@@ -19,12 +27,66 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let config = Config::new(arguments, env::vars_os())?;
-    println!("pool {} of at most {} connections, database {}", Store::POOL, config.max_size, config.database);
-    let store = Store::open(&config)?;
+fn start() -> Result<(), Box<dyn Error>> {
+    let (config, action) = Config::load(&command().get_matches(), env::vars_os())?;
+    match action {
+        Action::Print => print!("{}", config.show()),
+        Action::Check => println!("the configuration makes sense"),
+        Action::Run => {
+            log(&config)?;
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            if config.workers > 0 {
+                runtime.worker_threads(config.workers);
+            }
+            runtime.enable_all().build()?.block_on(run(config))?;
+        }
+    }
+    Ok(())
+}
+
+/// Log lines go to standard error. What is logged never has passwords, tokens or texts of messages in it.
+fn log(config: &Config) -> Result<(), Box<dyn Error>> {
+    let filter = EnvFilter::try_new(&config.log).map_err(|error| format!("log: {error}"))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Json => lines.json().init(),
+        LogFormat::Text => lines.with_ansi(false).init(),
+    }
+    Ok(())
+}
+
+async fn run(config: Config) -> Result<(), Box<dyn Error>> {
     let began = Instant::now();
-    let version = store.version()?;
-    println!("{version} answered in {:.1?}", began.elapsed());
+    // Before anything else, so that a signal during the start is not lost.
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (database, delivery, pool_size) = (config.database.to_string(), config.delivery, config.pool_size);
+    println!("pool {} of at most {pool_size} connections, database {database}", Store::POOL);
+    let server = tokio::select! {
+        server = Server::open(config, BusSource::Configured) => server?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    let node = server.node();
+    let version = node.store().version().await?;
+    println!("{version}, bus {}, node {} ({:?})", node.bus.name(), node.name, delivery);
+    if let Some(http) = server.http_address() {
+        println!("health and metrics on http://{http}");
+    }
+    println!("listening on {}", server.address());
+    info!(
+        node = node.name, pool = Store::POOL, database, bus = node.bus.name(), address = %server.address(),
+        started_in_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX), "ready"
+    );
+    // Nobody may be there to be told.
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+    let shutdown = async {
+        tokio::select! {
+            _ = terminate.recv() => info!("SIGTERM"),
+            _ = interrupt.recv() => info!("SIGINT"),
+        }
+        let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    };
+    server.run(shutdown).await?;
+    info!("stopped");
     Ok(())
 }

@@ -35,6 +35,9 @@ over_every_pool! {
     a_loan_may_travel_to_another_thread
     a_database_that_cannot_be_had_is_told_when_the_pool_is_opened
     an_open_transaction_reaches_nobody_else
+    it_lends_connections_to_many_tasks
+    a_task_that_waits_in_vain_is_told
+    what_is_marked_broken_is_not_lent_again
 }
 
 fn options() -> Options {
@@ -95,4 +98,58 @@ fn an_open_transaction_reaches_nobody_else<P: ConnectionPool<SqliteManager>>() {
         assert!(pool.acquire().unwrap().is_autocommit());
     }
     assert_eq!(count(&pool), 0);
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+fn it_lends_connections_to_many_tasks<P: ConnectionPool<SqliteManager>>() {
+    let pool = open::<P>();
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    runtime().block_on(async {
+        let mut tasks = tokio::task::JoinSet::new();
+        for id in 0..40 {
+            let (pool, now, most) = (pool.clone(), Arc::clone(&now), Arc::clone(&most));
+            tasks.spawn(async move {
+                let loan = pool.acquire_async().await.unwrap();
+                most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+                let work = tokio::task::spawn_blocking(move || {
+                    loan.execute("INSERT INTO t VALUES (?)", [id]).unwrap();
+                    now.fetch_sub(1, Ordering::Relaxed);
+                });
+                work.await.unwrap();
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap();
+        }
+    });
+    assert_eq!(count(&pool), 40);
+    assert!(most.load(Ordering::Relaxed) <= options().max_size, "tasks are held back by every pool");
+}
+
+fn a_task_that_waits_in_vain_is_told<P: ConnectionPool<SqliteManager>>() {
+    let options = Options { acquire_timeout: Duration::from_millis(50), max_size: 1, ..options() };
+    let pool = P::open(SqliteManager::memory().unwrap(), &options).unwrap();
+    runtime().block_on(async {
+        let loan = pool.acquire_async().await.unwrap();
+        assert_eq!(pool.counts().size, 1);
+        let told = pool.acquire_async().await.err().expect("the only one is lent").to_string();
+        assert!(told.starts_with("could not get a connection: ") && !told.contains('\n'), "{told}");
+        drop(loan);
+        pool.acquire_async().await.unwrap();
+    });
+}
+
+fn what_is_marked_broken_is_not_lent_again<P: ConnectionPool<SqliteManager>>() {
+    let pool = P::open(SqliteManager::memory().unwrap(), &Options { max_size: 1, ..options() }).unwrap();
+    let name =
+        |loan: &P::Loan| loan.query_row("SELECT COUNT(*) FROM temp.sqlite_master", [], |row| row.get::<_, u32>(0));
+    let mut loan = pool.acquire().unwrap();
+    loan.execute_batch("CREATE TEMPORARY TABLE mark (id INTEGER)").unwrap();
+    assert_eq!(name(&loan), Ok(1));
+    P::mark_broken(&mut loan);
+    drop(loan);
+    assert_eq!(name(&pool.acquire().unwrap()), Ok(0), "it is another connection");
 }

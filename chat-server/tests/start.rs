@@ -1,9 +1,10 @@
-//! The program from outside: what it prints and how it ends.
+//! The program from outside: what it prints, how it stops, how it fails.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,7 @@ impl Folder {
     fn program(&self, arguments: &[&str]) -> Command {
         let mut program = Command::new(env!("CARGO_BIN_EXE_chat-server"));
         program.args(arguments).current_dir(&self.0).stdin(Stdio::null()).env_remove("DATABASE_URL");
+        program.env("CHAT_LISTEN", "127.0.0.1:0").env("CHAT_HTTP", "off");
         program
     }
 }
@@ -34,20 +36,63 @@ impl Drop for Folder {
     }
 }
 
-fn succeeds(output: &Output) -> String {
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{out}{err}");
-    assert!(err.is_empty(), "{err}");
-    assert!(out.starts_with(&format!("pool {} of at most ", Store::POOL)), "{out}");
-    out.into_owned()
+/// A server that runs; killed when dropped.
+struct Running {
+    child: Child,
+    /// What it printed before it listened.
+    out: String,
+    address: String,
 }
 
-/// It fails with exit code 1 and one line that contains `words`.
+impl Running {
+    /// Starts the program and waits until it listens.
+    fn start(mut program: Command) -> Self {
+        let mut child = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let mut out = String::new();
+        let address = loop {
+            let Some(line) = lines.next() else {
+                let mut err = String::new();
+                let _ = child.stderr.take().expect("it is piped").read_to_string(&mut err);
+                panic!("it ended: {out}{err}");
+            };
+            let line = line.expect("it is text");
+            if let Some(address) = line.strip_prefix("listening on ") {
+                break address.to_owned();
+            }
+            out += &(line + "\n");
+        };
+        assert!(out.starts_with(&format!("pool {} of at most ", Store::POOL)), "{out}");
+        Self { child, out, address }
+    }
+
+    /// Asks it to stop, and waits. Returns what it logged.
+    fn stop(mut self) -> String {
+        let killed =
+            Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill is there");
+        assert!(killed.success());
+        let mut log = String::new();
+        self.child.stderr.take().expect("it is piped").read_to_string(&mut log).expect("it is text");
+        assert!(self.child.wait().expect("it ends").success(), "{log}");
+        log
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// It fails with exit code 1 and, after what it may have logged, one line that contains `words`.
 fn fails(output: &Output, words: &str) {
     let err = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{err}");
-    assert_eq!(err.trim_end().lines().count(), 1, "{err}");
-    assert!(err.starts_with("chat-server: ") && err.contains(words), "{err}");
+    let mut lines = err.trim_end().lines();
+    let last = lines.next_back().unwrap_or_default();
+    assert!(last.starts_with("chat-server: ") && last.contains(words), "{err}");
+    assert!(lines.all(|line| line.contains(" WARN ")), "{err}");
 }
 
 /// The server that `scripts/test` starts.
@@ -61,28 +106,42 @@ fn server() -> Option<String> {
 }
 
 #[test]
-fn it_needs_nothing() {
+fn it_needs_nothing_serves_clients_and_stops_when_asked() {
     let folder = Folder::new();
-    let out = succeeds(&folder.program(&[]).output().unwrap());
-    assert!(out.contains("database sqlite:chat.db\nSQLite 3."), "{out}");
+    let server = Running::start(folder.program(&[]));
+    assert!(server.out.contains("database sqlite:chat.db\nSQLite 3."), "{}", server.out);
     assert!(folder.0.join("chat.db").exists());
+    let mut client = TcpStream::connect(&server.address).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    client.write_all(b"{\"msgid\":4,\"name\":\"ada\",\"password\":\"hunter2\"}\0").unwrap();
+    let mut answer = [0; 1024];
+    let bytes = client.read(&mut answer).unwrap();
+    assert_eq!(std::str::from_utf8(&answer[..bytes]).unwrap(), r#"{"errno":0,"id":1,"msgid":5}"#);
+    let log = server.stop();
+    assert!(log.contains("ready") && log.contains("stopped") && !log.contains("hunter2"), "{log}");
 }
 
 #[test]
 fn it_runs_in_memory() {
     let folder = Folder::new();
-    let out = succeeds(&folder.program(&["--database", "sqlite::memory:"]).output().unwrap());
-    assert!(out.contains("database sqlite::memory:\nSQLite 3."), "{out}");
+    let server = Running::start(folder.program(&["--database", "sqlite::memory:", "--log-format", "json"]));
+    assert!(server.out.contains("database sqlite::memory:\nSQLite 3."), "{}", server.out);
+    let log = server.stop();
+    assert!(log.lines().all(|line| line.starts_with("{\"timestamp\":")), "{log}");
 }
 
 #[test]
 fn it_runs_on_mysql() {
     let Some(url) = server() else { return };
     let folder = Folder::new();
-    let by_option = succeeds(&folder.program(&["--database", &url]).output().unwrap());
-    assert!(by_option.contains("database mysql://") && by_option.contains(" answered in "), "{by_option}");
-    let by_variable = succeeds(&folder.program(&[]).env("DATABASE_URL", &url).output().unwrap());
-    assert_eq!(by_option.lines().next(), by_variable.lines().next());
+    let by_option = Running::start(folder.program(&["--database", &url]));
+    assert!(by_option.out.contains("database mysql://"), "{}", by_option.out);
+    let mut program = folder.program(&[]);
+    program.env("DATABASE_URL", &url);
+    let by_variable = Running::start(program);
+    assert_eq!(by_option.out.lines().next(), by_variable.out.lines().next());
+    by_variable.stop();
+    by_option.stop();
 }
 
 #[test]
@@ -99,10 +158,25 @@ fn it_runs_from_a_settings_file() {
         opts.get_db_name().unwrap_or_default()
     );
     fs::write(folder.0.join("chat.toml"), settings).unwrap();
-    let out = succeeds(&folder.program(&["--settings", "chat.toml"]).output().unwrap());
-    assert!(out.contains("of at most 3 connections"), "{out}");
+    let server = Running::start(folder.program(&["--settings", "chat.toml"]));
+    assert!(server.out.contains("of at most 3 connections"), "{}", server.out);
+    server.stop();
     let output = folder.program(&["--settings", "chat.toml"]).env("POOL_MAX_SIZE", "0").output().unwrap();
     fails(&output, "environment variable POOL_MAX_SIZE: is 0");
+}
+
+#[test]
+fn the_configuration_is_checked_and_printed_without_starting() {
+    let folder = Folder::new();
+    let checked = folder.program(&["--check-config", "--max-friends", "7"]).output().unwrap();
+    assert!(checked.status.success() && !folder.0.join("chat.db").exists());
+    let printed = folder.program(&["--print-config", "--max-friends", "7"]).output().unwrap();
+    let text = String::from_utf8(printed.stdout).unwrap();
+    assert!(text.contains("max-friends = 7\n") && text.contains("database = \"sqlite:chat.db\"\n"), "{text}");
+    fs::write(folder.0.join("printed.toml"), &text).unwrap();
+    let again = folder.program(&["--print-config", "--config", "printed.toml"]).output().unwrap();
+    assert_eq!(String::from_utf8(again.stdout).unwrap(), text);
+    fails(&folder.program(&["--check-config", "--max-friends", "0"]).output().unwrap(), "--max-friends: must be 1 to");
 }
 
 #[test]
@@ -138,6 +212,11 @@ fn bad_input_is_one_line_that_names_it() {
         (["--settings", "none.toml"], "could not read the settings file none.toml"),
         (["--settings", "bad.toml"], "bad.toml: max_size: must be a whole number, not a string"),
         (["--settings", "broken.toml"], "broken.toml, line 1: "),
+        (["--config", "broken.toml"], "could not read the file broken.toml: line 1: "),
+        (["--config", "none.toml"], "could not read the file none.toml: No such file"),
+        (["--config", "bad.toml"], "bad.toml: database: is neither mysql://"),
+        (["--listen", "nowhere"], "--listen: must be an address with a port"),
+        (["--log", "x=y=z"], "log: "),
     ] {
         fails(&folder.program(&arguments).output().unwrap(), words);
     }

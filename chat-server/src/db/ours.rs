@@ -3,7 +3,7 @@
 use pool::idle::IdleSet;
 use pool::{Manager, OwnedGuard, Pool};
 
-use super::{AcquireError, ConnectionPool, OpenError, Options};
+use super::{AcquireError, ConnectionPool, Counts, OpenError, Options};
 
 impl<M: Manager, I: IdleSet> ConnectionPool<M> for Pool<M, I> {
     const NAME: &'static str = I::NAME;
@@ -22,5 +22,18 @@ impl<M: Manager, I: IdleSet> ConnectionPool<M> for Pool<M, I> {
 
     fn acquire(&self) -> Result<Self::Loan, AcquireError> {
         self.get_owned().map_err(|error| AcquireError(error.into()))
+    }
+
+    async fn acquire_async(&self) -> Result<Self::Loan, AcquireError> {
+        self.get_owned_async().await.map_err(|error| AcquireError(error.into()))
+    }
+
+    fn mark_broken(loan: &mut Self::Loan) {
+        loan.mark_broken();
+    }
+
+    fn counts(&self) -> Counts {
+        let state = self.state();
+        Counts { size: state.size, idle: state.idle, waiting: Some(state.waiters) }
     }
 }

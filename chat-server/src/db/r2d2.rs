@@ -1,43 +1,69 @@
 //! r2d2 with its defaults, the control in every measurement: it asks the database at every checkout.
 
 use std::error::Error;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pool::Manager;
 use r2d2::{HandleError, ManageConnection, PooledConnection};
+use tokio::sync::Semaphore;
 
-use super::{AcquireError, ConnectionPool, OpenError, Options};
+use super::{AcquireError, ConnectionPool, Counts, OpenError, Options, acquire_on_a_thread};
 
 /// r2d2 over one of our managers.
 pub struct Pool<M: Manager> {
     pool: r2d2::Pool<Adapter<M>>,
     last_error: Arc<LastError>,
+    door: Arc<Semaphore>,
 }
 
 impl<M: Manager> Clone for Pool<M> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), last_error: Arc::clone(&self.last_error) }
+        Self { pool: self.pool.clone(), last_error: Arc::clone(&self.last_error), door: Arc::clone(&self.door) }
     }
+}
+
+/// What r2d2 lends, looking like what is in it.
+pub struct Loan<M: Manager>(PooledConnection<Adapter<M>>);
+
+impl<M: Manager> Deref for Loan<M> {
+    type Target = M::Connection;
+
+    fn deref(&self) -> &M::Connection {
+        &self.0.connection
+    }
+}
+
+impl<M: Manager> DerefMut for Loan<M> {
+    fn deref_mut(&mut self) -> &mut M::Connection {
+        &mut self.0.connection
+    }
+}
+
+/// A connection that can be said to be broken, for which r2d2 has no word.
+pub struct Marked<C> {
+    connection: C,
+    is_broken: bool,
 }
 
 /// Speaks r2d2's language for one of our managers.
 pub struct Adapter<M>(M);
 
 impl<M: Manager> ManageConnection for Adapter<M> {
-    type Connection = M::Connection;
+    type Connection = Marked<M::Connection>;
     type Error = M::Error;
 
-    fn connect(&self) -> Result<M::Connection, M::Error> {
-        self.0.connect()
+    fn connect(&self) -> Result<Self::Connection, M::Error> {
+        self.0.connect().map(|connection| Marked { connection, is_broken: false })
     }
 
-    fn is_valid(&self, connection: &mut M::Connection) -> Result<(), M::Error> {
-        self.0.is_valid(connection)
+    fn is_valid(&self, marked: &mut Self::Connection) -> Result<(), M::Error> {
+        self.0.is_valid(&mut marked.connection)
     }
 
-    fn has_broken(&self, connection: &mut M::Connection) -> bool {
+    fn has_broken(&self, marked: &mut Self::Connection) -> bool {
         // r2d2 has no place for a reset, so what would need one is closed.
-        self.0.has_broken(connection) || self.0.is_dirty(connection)
+        marked.is_broken || self.0.has_broken(&mut marked.connection) || self.0.is_dirty(&mut marked.connection)
     }
 }
 
@@ -66,7 +92,7 @@ impl<E: Error> HandleError<E> for Handler {
 
 impl<M: Manager> ConnectionPool<M> for Pool<M> {
     const NAME: &'static str = "r2d2";
-    type Loan = PooledConnection<Adapter<M>>;
+    type Loan = Loan<M>;
 
     fn open(manager: M, options: &Options) -> Result<Self, OpenError> {
         let last_error = Arc::new(LastError::default());
@@ -78,10 +104,26 @@ impl<M: Manager> ConnectionPool<M> for Pool<M> {
             .error_handler(Box::new(Handler(Arc::clone(&last_error))))
             .build(Adapter(manager))
             .map_err(|error| OpenError(last_error.explain(error)))?;
-        Ok(Self { pool, last_error })
+        Ok(Self { pool, last_error, door: Arc::new(Semaphore::new(options.max_size)) })
     }
 
     fn acquire(&self) -> Result<Self::Loan, AcquireError> {
-        self.pool.get().map_err(|error| AcquireError(self.last_error.explain(error)))
+        self.pool.get().map(Loan).map_err(|error| AcquireError(self.last_error.explain(error)))
+    }
+
+    async fn acquire_async(&self) -> Result<Self::Loan, AcquireError> {
+        let pool = self.clone();
+        // The permit is for the thread that waits. Who has a connection waits no longer.
+        let acquired = acquire_on_a_thread(&self.door, self.pool.connection_timeout(), move || pool.acquire()).await;
+        acquired.map(|(loan, _)| loan)
+    }
+
+    fn mark_broken(loan: &mut Self::Loan) {
+        loan.0.is_broken = true;
+    }
+
+    fn counts(&self) -> Counts {
+        let state = self.pool.state();
+        Counts { size: state.connections as usize, idle: state.idle_connections as usize, waiting: None }
     }
 }

@@ -1,0 +1,8 @@
+CREATE TABLE IF NOT EXISTS node (
+  id INT NOT NULL AUTO_INCREMENT,
+  name VARCHAR(64) NOT NULL,
+  incarnation BIGINT NOT NULL,
+  lease_until BIGINT NOT NULL,
+  PRIMARY KEY (id),
+  UNIQUE KEY node_name (name)
+) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin

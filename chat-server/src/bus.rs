@@ -1,0 +1,217 @@
+//! The bus: how nodes tell each other what just happened.
+//!
+//! # The contract
+//!
+//! What travels here are **hints**. None is the only copy of anything that was acknowledged: messages are in the store before
+//! they are hinted, claims are in the directory. So a bus may lose, and may repeat, whatever it carries; it must only not
+//! be silent about it. Every implementation promises:
+//!
+//! 1. A node has a channel of its own, named by its [`NodeId`], and there is one channel for all nodes. A payload sent to a
+//!    channel comes out, as [`BusEvent::Payload`], at every node that listens at that moment: in the order in which one
+//!    sender sent it, as often as it pleases (once, normally), late or never when something fails.
+//! 2. [`BusEvent::Gap`] comes after whatever may have lost payloads is over: when the link has been established, when it
+//!    was established again **and both channels are subscribed again**, and when incoming payloads had to be dropped because
+//!    the receiver was slow. The server then reads from the store what it may have missed. The first event of a bus is a
+//!    gap.
+//! 3. [`BusEvent::Down`] comes when the link is lost. Reconnecting is the bus's own business, for ever, with bounded delays.
+//! 4. Nothing here waits for the network except [`Bus::send`], and that only for its timeout. What is to be sent waits in a
+//!    bounded queue; when it is full the payload is dropped and counted. Incoming payloads wait in the bounded queue of
+//!    [`EVENTS`].
+//! 5. [`Bus::reconnect`] throws the link away and makes a new one, even if it looks healthy. The server calls it when a
+//!    probe that it sent to its own channel did not come back: a link can be alive and deaf.
+//!
+//! | bus | for |
+//! |---|---|
+//! | [`local`] | a single node, and several nodes in one process (tests) |
+
+pub mod local;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::protocol::event::Delivery;
+use crate::store::NodeId;
+
+/// Events that may wait for the server. Beyond it the bus drops payloads and reports a [`BusEvent::Gap`].
+pub const EVENTS: usize = 16 * 1024;
+
+/// How long [`Bus::send`] waits for the bus at most.
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A node's link to the others.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum Bus {
+    /// Within this process.
+    Local(local::LocalLink),
+}
+
+/// What a bus reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BusEvent {
+    /// Something came in, on this node's channel or on the one for all.
+    Payload(Bytes),
+    /// From here on nothing is lost; before, something may have been.
+    Gap,
+    /// The link is lost.
+    Down,
+}
+
+/// The receiving end of a bus.
+pub type BusEvents = mpsc::Receiver<BusEvent>;
+
+/// Why [`Bus::send`] does not know that anybody took the payload.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BusError {
+    /// The link is down.
+    #[error("the bus is down")]
+    Down,
+    /// Too much is waiting to be sent.
+    #[error("too much is waiting to be sent on the bus")]
+    Full,
+    /// No answer within [`SEND_TIMEOUT`].
+    #[error("the bus did not answer in time")]
+    TimedOut,
+    /// The bus failed.
+    #[error("the bus failed: {0}")]
+    Failed(String),
+}
+
+/// What a bus has done so far. Counters only grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct BusStats {
+    /// Payloads handed to the bus.
+    pub sent: u64,
+    /// Payloads that came in.
+    pub received: u64,
+    /// Payloads dropped because a queue was full or the link was down, in either direction.
+    pub dropped: u64,
+    /// How often the link was established.
+    pub connects: u64,
+    /// Payloads that wait to be sent.
+    pub queued: usize,
+}
+
+impl Bus {
+    /// Its name, for logs and stats.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Local(_) => "local",
+        }
+    }
+
+    /// Sends to a node's channel, without waiting and without knowing whether it arrives. Returns whether it was taken.
+    pub fn hint(&self, node: NodeId, payload: Bytes) -> bool {
+        match self {
+            Self::Local(link) => link.hint(node, payload),
+        }
+    }
+
+    /// Sends to a node's channel and returns whether a node took it there; `false`: nobody listens.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError`]: not known.
+    pub async fn send(&self, node: NodeId, payload: Bytes) -> Result<bool, BusError> {
+        match self {
+            Self::Local(link) => Ok(link.hint(node, payload)),
+        }
+    }
+
+    /// Sends to all nodes, this one included, as [`hint`](Self::hint) does.
+    pub fn broadcast(&self, payload: Bytes) {
+        match self {
+            Self::Local(link) => link.broadcast(&payload),
+        }
+    }
+
+    /// Whether the link is there and both channels are subscribed, as far as is known.
+    pub fn is_up(&self) -> bool {
+        match self {
+            Self::Local(link) => link.is_up(),
+        }
+    }
+
+    /// Makes a new link in place of the present one.
+    pub fn reconnect(&self) {
+        match self {
+            Self::Local(link) => link.reconnect(),
+        }
+    }
+
+    /// What it has done so far.
+    pub fn stats(&self) -> BusStats {
+        match self {
+            Self::Local(link) => link.stats(),
+        }
+    }
+}
+
+/// What nodes tell each other. The payload of a channel is one of these as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "t", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum BusMessage {
+    /// A message for these users.
+    Deliver {
+        /// The users that the sender believes to be on the receiving node.
+        to: Vec<u32>,
+        /// The message; with a sequence if it is stored.
+        message: Delivery,
+    },
+    /// A push other than a message, for the modern clients among these users.
+    Push {
+        /// The users.
+        to: Vec<u32>,
+        /// The frame, newline included.
+        frame: String,
+    },
+    /// A user's session ended here because it began elsewhere.
+    Displace {
+        /// The user.
+        user: u32,
+        /// The session on the receiving node,
+        session: u64,
+        /// in this start of it.
+        incarnation: u64,
+    },
+    /// A user came, went or moved: what nodes remember of him is out of date.
+    Moved {
+        /// The user.
+        user: u32,
+    },
+    /// A group's members changed: what nodes remember of them is out of date.
+    Regrouped {
+        /// The group.
+        group: u32,
+    },
+    /// A node listens, from now on or again.
+    Joined {
+        /// The node.
+        node: u32,
+    },
+    /// A node listens for itself.
+    Probe {
+        /// The node.
+        node: u32,
+        /// Which probe.
+        number: u64,
+    },
+}
+
+impl BusMessage {
+    /// The payload.
+    pub fn encode(&self) -> Bytes {
+        serde_json::to_vec(self).expect("strings and numbers are always JSON").into()
+    }
+
+    /// The message in a payload; `None` if it is none that this version knows.
+    pub fn decode(payload: &[u8]) -> Option<Self> {
+        serde_json::from_slice(payload).ok()
+    }
+}

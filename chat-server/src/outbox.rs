@@ -1,0 +1,568 @@
+//! What waits for one client to read, and how far each of its conversations has been sent.
+//!
+//! Whoever has something for a client puts it into the client's queue and writes the queue to the socket at once, as far as
+//! the socket takes it, from its own thread. Only what the socket does not take waits for the session's task. So a message
+//! normally costs no wake-up of the receiving task.
+//!
+//! The queue is bounded in frames and bytes. Stored messages that find it full are left out and read from the store again
+//! when there is room; nothing else may be left out.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::net::tcp::OwnedWriteHalf;
+
+use crate::protocol::event::NoticeCode;
+use crate::push::Push;
+use crate::store::{Conversation, Cursor, UserId};
+
+/// Frames of one write.
+const FRAMES_PER_WRITE: usize = 32;
+
+/// Messages that may arrive before the one they follow, in one conversation, before the store is asked.
+const MAX_AHEAD: usize = 64;
+
+/// The limits of a queue.
+#[derive(Debug, Clone, Copy)]
+pub struct QueueLimits {
+    /// Frames that may wait.
+    pub frames: usize,
+    /// Bytes that may wait.
+    pub bytes: usize,
+    /// What lies between two writes to an original client.
+    pub original_spacing: Duration,
+}
+
+/// One client's queue and positions. Its session keeps it under a lock that is never held across an await.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    queue: VecDeque<Out>,
+    /// Bytes of the first frame that the socket has taken already.
+    written: usize,
+    /// Bytes that wait.
+    bytes: usize,
+    /// The modern mode: several frames in one write, acknowledgements by the client.
+    pub(crate) is_modern: bool,
+    /// The socket takes no more for now; the session's task waits for it.
+    pub(crate) is_blocked: bool,
+    /// Something is going on that may end with a write before this time: the spacing of the original.
+    pub(crate) resume_at: Option<Instant>,
+    last_write: Option<Instant>,
+    /// When something last moved while something waited. `None`: nothing waits.
+    pub(crate) stalled_since: Option<Instant>,
+    /// Why the connection is to be closed.
+    pub(crate) closing: Option<Closing>,
+    /// The user, while logged in.
+    pub(crate) user: Option<UserId>,
+    positions: HashMap<Conversation, Position>,
+    /// Positions with messages that came too early.
+    gaps: usize,
+    /// A message of a conversation came whose position is not known.
+    is_unknown: bool,
+    /// A message was left out because the queue was full.
+    is_behind: bool,
+    /// The session's task reads no commands until there is room.
+    pub(crate) is_paused: bool,
+    /// A healing read is under way.
+    pub(crate) is_healing: bool,
+}
+
+/// Why a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// The server ends it.
+    Notice(NoticeCode),
+    /// The client ended it, or the network did.
+    Gone,
+}
+
+/// A frame in the queue.
+#[derive(Debug)]
+struct Out {
+    frame: Bytes,
+    after: After,
+}
+
+/// What follows from a frame's being written.
+#[derive(Debug)]
+enum After {
+    Nothing,
+    /// The client does not acknowledge, so its cursor moves now.
+    Acknowledge(Conversation, u64),
+    /// It is stored nowhere: if it is not written, it must be.
+    Relayed(Arc<Push>),
+}
+
+/// How far a conversation has been sent to this session.
+#[derive(Debug)]
+struct Position {
+    /// Everything up to here was put into the queue, or is the user's own.
+    last: u64,
+    /// Everything up to here was acknowledged.
+    acknowledged: u64,
+    /// From here to `last` all messages are the user's own, which nobody acknowledges. `None`: there are none.
+    own_from: Option<u64>,
+    /// What came too early.
+    ahead: BTreeMap<u64, Arc<Push>>,
+}
+
+/// What became of a message that was offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offered {
+    /// It is in the queue, or need not be: sent before, or the user's own.
+    Done,
+    /// It has to be read from the store, or waits for one before it.
+    Later,
+    /// The session has ended.
+    Closed,
+}
+
+impl Outbox {
+    /// Whether the queue takes no more messages.
+    pub(crate) fn is_full(&self, limits: &QueueLimits) -> bool {
+        self.queue.len() >= limits.frames || self.bytes >= limits.bytes
+    }
+
+    /// Whether there is room again after it was full.
+    pub(crate) fn has_room(&self, limits: &QueueLimits) -> bool {
+        self.queue.len() <= limits.frames / 2 && self.bytes <= limits.bytes / 2
+    }
+
+    /// Whether everything is written.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Frames and bytes that wait.
+    pub(crate) fn len(&self) -> (usize, usize) {
+        (self.queue.len(), self.bytes)
+    }
+
+    /// Whether the store must be asked for messages.
+    pub(crate) fn needs_healing(&self) -> bool {
+        self.user.is_some() && (self.is_unknown || self.is_behind || self.gaps > 0)
+    }
+
+    /// Whether all that is missing may still come by itself, a moment later.
+    pub(crate) fn may_wait(&self) -> bool {
+        !self.is_unknown && !self.is_behind
+    }
+
+    /// A healing read begins: what it will find is no longer asked for, nor kept.
+    pub(crate) fn begin_healing(&mut self) {
+        (self.is_unknown, self.is_behind) = (false, false);
+        if self.gaps > 0 {
+            self.positions.values_mut().for_each(|position| position.ahead.clear());
+            self.gaps = 0;
+        }
+    }
+
+    /// Puts a frame at the end. The caller has seen to the limits.
+    pub(crate) fn push(&mut self, frame: Bytes) {
+        self.put(frame, After::Nothing);
+    }
+
+    /// Puts a message that is stored nowhere.
+    pub(crate) fn relay(&mut self, push: &Arc<Push>) {
+        if self.is_modern {
+            self.put(push.modern(), After::Relayed(Arc::clone(push)));
+        } else {
+            let frames = push.original();
+            for (index, frame) in frames.iter().enumerate() {
+                let is_last = index + 1 == frames.len();
+                self.put(frame.clone(), if is_last { After::Relayed(Arc::clone(push)) } else { After::Nothing });
+            }
+        }
+    }
+
+    fn put(&mut self, frame: Bytes, after: After) {
+        self.bytes += frame.len();
+        self.queue.push_back(Out { frame, after });
+        self.stalled_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Offers a stored message: it is sent if it is the next one of its conversation.
+    pub(crate) fn offer(&mut self, push: &Arc<Push>, limits: &QueueLimits) -> Offered {
+        let (Some(user), Some(seq), None) = (self.user, push.seq, self.closing) else { return Offered::Closed };
+        let seq = seq.0;
+        let position = match self.positions.get_mut(&push.conversation) {
+            Some(position) => position,
+            None if seq == 1 => self.positions.entry(push.conversation).or_insert_with(|| Position::new(0)),
+            None => {
+                self.is_unknown = true;
+                return Offered::Later;
+            }
+        };
+        if seq <= position.last {
+            return Offered::Done;
+        }
+        if seq > position.last + 1 {
+            if position.ahead.is_empty() {
+                self.gaps += 1;
+            }
+            if position.ahead.len() < MAX_AHEAD {
+                position.ahead.insert(seq, Arc::clone(push));
+            } else {
+                self.is_behind = true;
+            }
+            return Offered::Later;
+        }
+        if push.sender != user && self.is_full(limits) {
+            self.is_behind = true;
+            return Offered::Later;
+        }
+        self.accept(user, push, seq);
+        self.accept_what_waited(user, push.conversation, limits);
+        Offered::Done
+    }
+
+    /// Sends what came too early and is not too early any more.
+    fn accept_what_waited(&mut self, user: UserId, conversation: Conversation, limits: &QueueLimits) {
+        loop {
+            let is_full = self.is_full(limits);
+            let Some(position) = self.positions.get_mut(&conversation) else { return };
+            let Some(first) = position.ahead.first_entry() else { return };
+            let seq = *first.key();
+            if seq > position.last + 1 {
+                return;
+            }
+            let push = first.remove();
+            let (is_new, is_emptied) = (seq == position.last + 1, position.ahead.is_empty());
+            self.gaps -= usize::from(is_emptied);
+            if !is_new {
+                continue;
+            }
+            if is_full && push.sender != user {
+                self.is_behind = true;
+                return;
+            }
+            self.accept(user, &push, seq);
+        }
+    }
+
+    /// Sends the next message of its conversation.
+    fn accept(&mut self, user: UserId, push: &Arc<Push>, seq: u64) {
+        let Some(position) = self.positions.get_mut(&push.conversation) else { return };
+        position.last = seq;
+        if push.sender == user {
+            position.own_from.get_or_insert(seq);
+            // What the user wrote himself he has, as long as he has everything before it.
+            return;
+        }
+        position.own_from = None;
+        if self.is_modern {
+            self.put(push.modern(), After::Nothing);
+            return;
+        }
+        let frames = push.original();
+        for (index, frame) in frames.iter().enumerate() {
+            let is_last = index + 1 == frames.len();
+            let after = if is_last { After::Acknowledge(push.conversation, seq) } else { After::Nothing };
+            self.put(frame.clone(), after);
+        }
+    }
+
+    /// The user's own messages at the end of a conversation need no acknowledgement: the cursor that follows from them.
+    pub(crate) fn own_cursor(&mut self, conversation: Conversation) -> Option<u64> {
+        self.positions.get_mut(&conversation)?.advance(0)
+    }
+
+    /// The client has everything up to `seq`: the cursor that follows. `Err`: nothing is known of this conversation.
+    pub(crate) fn acknowledge(&mut self, conversation: Conversation, seq: u64) -> Result<Option<u64>, ()> {
+        self.positions.get_mut(&conversation).map(|position| position.advance(seq)).ok_or(())
+    }
+
+    /// From where on the store is to be read; the user has everything up to `seen` for certain.
+    pub(crate) fn position(&mut self, conversation: Conversation, seen: u64) -> u64 {
+        self.positions.entry(conversation).or_insert_with(|| Position::new(seen)).last
+    }
+
+    /// Everything up to `seq` was sent in the answer to a login.
+    pub(crate) fn sent_in_login(&mut self, conversation: Conversation, seq: u64) {
+        self.positions.insert(conversation, Position::new(seq));
+    }
+
+    /// The client has spoken, so an original client has read what was written before.
+    pub(crate) fn heard(&mut self) {
+        self.last_write = None;
+    }
+
+    /// Writes what waits to the socket, as far as it takes it. Returns the cursors that moved by it.
+    ///
+    /// # Errors
+    ///
+    /// The connection is broken.
+    pub(crate) fn flush(&mut self, socket: &OwnedWriteHalf, limits: &QueueLimits) -> io::Result<Vec<Cursor>> {
+        let mut cursors = Vec::new();
+        while !self.queue.is_empty() && !self.is_blocked {
+            let result = if self.is_modern {
+                let mut slices = [IoSlice::new(&[]); FRAMES_PER_WRITE];
+                let mut count = 0;
+                for (slice, out) in slices.iter_mut().zip(&self.queue) {
+                    *slice = IoSlice::new(if count == 0 { &out.frame[self.written..] } else { &out.frame });
+                    count += 1;
+                }
+                socket.try_write_vectored(&slices[..count])
+            } else {
+                if let Some(resume_at) = self.spacing(limits) {
+                    self.resume_at = Some(resume_at);
+                    break;
+                }
+                socket.try_write(&self.queue[0].frame[self.written..])
+            };
+            match result {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(bytes) => self.wrote(bytes, &mut cursors),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_blocked = true,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(cursors)
+    }
+
+    /// When the next frame may be written to an original client; `None`: now.
+    fn spacing(&self, limits: &QueueLimits) -> Option<Instant> {
+        if limits.original_spacing.is_zero() || self.written > 0 {
+            return None;
+        }
+        let next = self.last_write? + limits.original_spacing;
+        (next > Instant::now()).then_some(next)
+    }
+
+    /// The next bytes for a socket that only the session's task can write to.
+    pub(crate) fn front(&self) -> Option<Bytes> {
+        let out = self.queue.front()?;
+        Some(out.frame.slice(self.written..))
+    }
+
+    /// As [`front`](Self::front) for an original client; `Err`: not before that time.
+    pub(crate) fn next(&self, limits: &QueueLimits) -> Result<Option<Bytes>, Instant> {
+        match self.front() {
+            Some(_)
+                if !self.is_modern
+                    && let Some(time) = self.spacing(limits) =>
+            {
+                Err(time)
+            }
+            front => Ok(front),
+        }
+    }
+
+    /// The socket took so many bytes.
+    pub(crate) fn wrote(&mut self, mut bytes: usize, cursors: &mut Vec<Cursor>) {
+        self.bytes -= bytes;
+        let now = Instant::now();
+        while let Some(front) = self.queue.front() {
+            let left = front.frame.len() - self.written;
+            if bytes < left {
+                self.written += bytes;
+                break;
+            }
+            bytes -= left;
+            self.written = 0;
+            let out = self.queue.pop_front().expect("there is a front");
+            if let After::Acknowledge(conversation, seq) = out.after
+                && let (Some(user), Ok(Some(seq))) = (self.user, self.acknowledge(conversation, seq))
+            {
+                cursors.push(Cursor { user, conversation, seq: crate::store::Seq(seq) });
+            }
+        }
+        if self.is_modern {
+            self.last_write = None;
+        } else if self.written == 0 {
+            self.last_write = Some(now);
+        }
+        self.stalled_since = (!self.queue.is_empty()).then_some(now);
+        if self.queue.is_empty() && self.queue.capacity() > 16 {
+            // Most sessions are idle most of the time.
+            self.queue = VecDeque::new();
+        }
+    }
+
+    /// Leaves out what the store has or nobody needs: what was stored nowhere stays, and so does a frame half written.
+    pub(crate) fn keep_relayed(&mut self) {
+        let half = usize::from(self.written > 0);
+        let mut index = 0;
+        self.queue.retain(|out| {
+            index += 1;
+            index <= half || matches!(out.after, After::Relayed(_))
+        });
+        self.bytes = self.queue.iter().map(|out| out.frame.len()).sum::<usize>() - self.written;
+    }
+
+    /// Empties the queue of a connection that is gone, and returns what was stored nowhere.
+    pub(crate) fn abandon(&mut self) -> Vec<Arc<Push>> {
+        (self.written, self.bytes, self.stalled_since) = (0, 0, None);
+        let relayed = std::mem::take(&mut self.queue).into_iter().filter_map(|out| match out.after {
+            After::Relayed(push) => Some(push),
+            _ => None,
+        });
+        relayed.collect()
+    }
+
+    /// Forgets the user. What waits is still written.
+    pub(crate) fn log_out(&mut self) {
+        self.user = None;
+        self.positions = HashMap::new();
+        (self.gaps, self.is_unknown, self.is_behind) = (0, false, false);
+    }
+}
+
+impl Position {
+    fn new(seen: u64) -> Self {
+        Self { last: seen, acknowledged: seen, own_from: None, ahead: BTreeMap::new() }
+    }
+
+    /// Moves the cursor to `seq`, or further if only own messages follow. Returns it if it moved.
+    fn advance(&mut self, seq: u64) -> Option<u64> {
+        let mut cursor = seq.min(self.last).max(self.acknowledged);
+        if self.own_from.is_some_and(|own_from| cursor + 1 >= own_from) {
+            cursor = self.last;
+        }
+        (cursor > self.acknowledged).then(|| {
+            self.acknowledged = cursor;
+            cursor
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::event::Delivery;
+    use crate::protocol::msgid;
+
+    const LIMITS: QueueLimits = QueueLimits { frames: 8, bytes: 1 << 20, original_spacing: Duration::ZERO };
+
+    fn user(id: u32) -> UserId {
+        UserId::new(id).unwrap()
+    }
+
+    /// Message `seq` of the conversation of users 1 and 2.
+    fn message(from: u32, seq: u64) -> Arc<Push> {
+        let message = Delivery {
+            msgid: msgid::CHAT,
+            id: from,
+            name: "n".into(),
+            toid: Some(3 - from),
+            groupid: None,
+            msg: format!("text {seq}"),
+            time: String::new(),
+            mid: None,
+            seq: Some(seq),
+            at: 0,
+        };
+        Arc::new(Push::new(message).unwrap())
+    }
+
+    fn outbox() -> Outbox {
+        Outbox { is_modern: true, user: Some(user(1)), ..Outbox::default() }
+    }
+
+    /// The sequences in the queue, which is emptied as if they had been written.
+    fn sent(outbox: &mut Outbox) -> Vec<u64> {
+        let mut sequences = Vec::new();
+        while let Some(frame) = outbox.front() {
+            let frame_text = std::str::from_utf8(&frame).unwrap();
+            let at = frame_text.find("text ").unwrap() + 5;
+            sequences.push(frame_text[at..].split('"').next().unwrap().parse().unwrap());
+            outbox.wrote(frame.len(), &mut Vec::new());
+        }
+        sequences
+    }
+
+    #[test]
+    fn messages_leave_in_order_whatever_order_they_come_in() {
+        let mut outbox = outbox();
+        for (seq, offered) in [(1, Offered::Done), (3, Offered::Later), (4, Offered::Later), (1, Offered::Done)] {
+            assert_eq!(outbox.offer(&message(2, seq), &LIMITS), offered, "{seq}");
+        }
+        assert!(outbox.needs_healing() && outbox.may_wait());
+        assert_eq!(sent(&mut outbox), [1]);
+        assert_eq!(outbox.offer(&message(2, 2), &LIMITS), Offered::Done);
+        assert_eq!(sent(&mut outbox), [2, 3, 4]);
+        assert!(!outbox.needs_healing());
+    }
+
+    #[test]
+    fn a_conversation_whose_position_is_unknown_is_read_from_the_store() {
+        let mut outbox = outbox();
+        assert_eq!(outbox.offer(&message(2, 7), &LIMITS), Offered::Later);
+        assert!(outbox.needs_healing() && !outbox.may_wait());
+        outbox.begin_healing();
+        let conversation = message(2, 7).conversation;
+        assert_eq!(outbox.position(conversation, 5), 5);
+        for seq in [6, 7] {
+            assert_eq!(outbox.offer(&message(2, seq), &LIMITS), Offered::Done);
+        }
+        assert_eq!(sent(&mut outbox), [6, 7]);
+        assert!(!outbox.needs_healing());
+    }
+
+    #[test]
+    fn what_finds_the_queue_full_is_sent_later_and_in_order() {
+        let mut outbox = outbox();
+        for seq in 1..=12 {
+            outbox.offer(&message(2, seq), &LIMITS);
+        }
+        assert_eq!(outbox.len().0, 8);
+        assert!(outbox.needs_healing());
+        assert_eq!(sent(&mut outbox), (1..=8).collect::<Vec<_>>());
+        outbox.begin_healing();
+        let from = outbox.position(message(2, 1).conversation, 0);
+        assert_eq!(from, 8);
+        for seq in from + 1..=12 {
+            assert_eq!(outbox.offer(&message(2, seq), &LIMITS), Offered::Done);
+        }
+        assert_eq!(sent(&mut outbox), [9, 10, 11, 12]);
+        assert!(!outbox.needs_healing());
+    }
+
+    #[test]
+    fn own_messages_are_not_sent_and_move_the_cursor_only_behind_what_was_acknowledged() {
+        let mut outbox = outbox();
+        let conversation = message(1, 1).conversation;
+        outbox.offer(&message(1, 1), &LIMITS);
+        assert_eq!(outbox.own_cursor(conversation), Some(1));
+        outbox.offer(&message(2, 2), &LIMITS);
+        outbox.offer(&message(1, 3), &LIMITS);
+        assert_eq!(outbox.own_cursor(conversation), None, "the second is not acknowledged");
+        assert_eq!(sent(&mut outbox), [2]);
+        assert_eq!(outbox.acknowledge(conversation, 2), Ok(Some(3)));
+        assert_eq!(outbox.acknowledge(conversation, 1), Ok(None), "cursors never go back");
+        assert_eq!(outbox.acknowledge(conversation, u64::MAX), Ok(None), "nor beyond what was sent");
+        assert_eq!(outbox.acknowledge(Conversation::direct(user(1), user(9)), 1), Err(()));
+    }
+
+    #[test]
+    fn an_original_clients_cursor_moves_when_the_whole_message_is_written() {
+        let mut outbox = Outbox { user: Some(user(1)), ..Outbox::default() };
+        outbox.offer(&message(2, 1), &LIMITS);
+        let frame = outbox.front().unwrap();
+        let mut cursors = Vec::new();
+        outbox.wrote(frame.len() - 1, &mut cursors);
+        assert!(cursors.is_empty());
+        outbox.wrote(1, &mut cursors);
+        assert_eq!(cursors.len(), 1);
+        assert_eq!(cursors[0].seq.0, 1);
+    }
+
+    #[test]
+    fn what_is_stored_nowhere_is_given_back_if_it_was_not_written() {
+        let mut outbox = outbox();
+        for seq in 1..=3 {
+            outbox.relay(&message(2, seq));
+        }
+        let first = outbox.front().unwrap();
+        outbox.wrote(first.len() + 2, &mut Vec::new());
+        outbox.push(Bytes::from_static(b"news"));
+        outbox.keep_relayed();
+        assert_eq!(outbox.len(), (2, 2 * first.len() - 2), "the news are gone");
+        let relayed = outbox.abandon();
+        assert_eq!(relayed.iter().map(|push| push.seq.unwrap().0).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(outbox.len(), (0, 0));
+    }
+}
