@@ -9,6 +9,7 @@
 
 pub mod backend;
 pub mod chart;
+pub mod chat_report;
 pub mod collect;
 pub mod conformance;
 pub mod contender;

@@ -20,10 +20,12 @@
 //! | [`store`], [`auth`] | the only place with SQL; passwords |
 //! | [`db`] | the pool, behind one trait; the cargo features each add an adapter, [`db::choice`] picks one |
 //! | [`config`], [`limits`] | every option; how limits are enforced |
+//! | [`client`], [`load`] | the terminal client, the load generator and the checker |
 //! | [`metrics`], `http` | what is counted, and where operators see it |
 
 pub mod auth;
 pub mod bus;
+pub mod client;
 pub mod codec;
 mod commands;
 pub mod config;
@@ -32,6 +34,7 @@ mod delivery;
 mod http;
 pub mod hub;
 pub mod limits;
+pub mod load;
 pub mod metrics;
 pub mod node;
 pub mod outbox;

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 
 use benches::backend::Failure;
 use benches::chart::figures::figures;
+use benches::chat_report;
 use benches::collect::{read_all, reports_folder};
 use benches::conformance::table;
 use benches::report::{REPORTS, pieces, publish, unanswered};
 
 fn main() -> ExitCode {
-    match render() {
+    match render().and_then(|summary| chat_report::render(&reports_folder(), summary)) {
         Ok(summary) => {
             println!("render: {summary}");
             ExitCode::SUCCESS
