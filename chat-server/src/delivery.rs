@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -401,11 +402,16 @@ impl Node {
         }
     }
 
-    /// Heals all sessions, spread over a moment so that they do not all ask at once.
+    /// Heals all sessions, spread over a moment so that they do not all ask at once. Asked for again before it has begun,
+    /// as when all nodes get back to the bus, it is done once.
     pub(crate) fn heal_all(self: &Arc<Self>) {
+        if self.heals_all_soon.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let node = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(jitter(node.config.heal_ms.min(500)))).await;
+            node.heals_all_soon.store(false, Ordering::Relaxed);
             for (number, session) in node.hub.all().iter().enumerate() {
                 node.heal(session, false);
                 if number % 100 == 99 {

@@ -305,7 +305,11 @@ impl Node {
                 probe.number
             };
             let payload = BusMessage::Probe { node: self.lease.node.0, number }.encode();
-            self.bus.hint(self.lease.node, payload);
+            if !self.bus.hint(self.lease.node, payload) && !self.bus.is_up() {
+                // It was not sent: the bus knows that its link is down, and makes a new one, which must not be thrown away
+                // because this probe did not come back.
+                self.directory.probe.lock().sent = None;
+            }
         }
     }
 
@@ -336,6 +340,8 @@ impl Node {
                     None => warn!(bytes = payload.len(), "an unknown message on the bus"),
                 },
                 BusEvent::Gap => {
+                    // The probe that is on its way may be among what was lost. The next one asks again.
+                    self.directory.probe.lock().sent = None;
                     self.directory.forget_all();
                     self.members.forget_all();
                     self.bus.broadcast(BusMessage::Joined { node: self.lease.node.0 }.encode());
@@ -390,6 +396,8 @@ impl Node {
                 if node != self.lease.node.0 {
                     self.directory.is_alone.store(false, Ordering::Relaxed);
                     self.directory.forget_all();
+                    // It had no link, so what it would have told this node's users is only in the store.
+                    self.heal_all();
                 }
             }
             BusMessage::Probe { node, number } => {
