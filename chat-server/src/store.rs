@@ -81,6 +81,10 @@ use crate::db::{ConnectionPool, Options, Pool};
 /// The prepared statements that a connection keeps; a batch's statements exist in several sizes.
 const STATEMENT_CACHE: usize = 128;
 
+/// How many pages of changes SQLite gathers in its log before it puts them into their places, which the commit that
+/// happens to be the one waits for. SQLite's own 1000 do so several times a second under load.
+const SQLITE_CHECKPOINT_PAGES: i64 = 4000;
+
 /// How large SQLite's log of changes may stay on the disk.
 const SQLITE_LOG_LIMIT_BYTES: i64 = 64 * 1024 * 1024;
 
@@ -206,10 +210,13 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Unavailable`] when not everything was committed after `deadline`. Those who still wait are told
-    /// [`StoreError::Closed`], and whether their messages are stored is not known.
+    /// [`StoreError::Closed`], and whether their messages are stored is not known. [`StoreError::Closed`] when it was
+    /// closed before.
     pub async fn close(&self, deadline: Duration) -> Result<(), StoreError> {
         let inner = &*self.inner;
-        inner.is_closed.store(true, Ordering::SeqCst);
+        if inner.is_closed.swap(true, Ordering::SeqCst) {
+            return Err(StoreError::Closed);
+        }
         let all_done = async {
             inner.writer.drain().await;
             inner.claims.drain().await;
@@ -323,6 +330,7 @@ fn sqlite_manager(manager: SqliteManager, durability: Durability) -> SqliteManag
         })
         .init(|connection| {
             connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+            connection.pragma_update(None, "wal_autocheckpoint", SQLITE_CHECKPOINT_PAGES)?;
             connection.pragma_update(None, "journal_size_limit", SQLITE_LOG_LIMIT_BYTES)
         })
 }

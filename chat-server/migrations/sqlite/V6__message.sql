@@ -1,5 +1,7 @@
 -- `client_id` is the sender's own id, or one made here, beginning with a character that clients may not use.
 -- `sender_time` is what the sender says the time was.
+-- `client_id` comes first in its key: ids that ascend with time, as ours and most clients' do, are neighbours there,
+-- whoever sent them, so that a commit of many senders' messages changes few pages of it.
 CREATE TABLE IF NOT EXISTS message (
   conversation INTEGER NOT NULL,
   seq INTEGER NOT NULL,
@@ -10,4 +12,4 @@ CREATE TABLE IF NOT EXISTS message (
   body TEXT NOT NULL,
   PRIMARY KEY (conversation, seq)
 ) STRICT, WITHOUT ROWID;
-CREATE UNIQUE INDEX IF NOT EXISTS message_client_id ON message (sender, client_id)
+CREATE UNIQUE INDEX IF NOT EXISTS message_client_id ON message (client_id, sender)

@@ -133,7 +133,7 @@ async fn gather(common: &Common, task: &Check) -> Result<(Evidence, Counts), Fai
         report_repeated: true,
         ..Options::to(common.servers.clone())
     };
-    let groups = groups(common, task, &options, &people).await?;
+    let groups = groups(task, &options, &people).await?;
     let mut evidence = Evidence::default();
     for (group, members) in &groups {
         evidence.members.insert(Conversation::Group(*group), members.clone());
@@ -180,15 +180,11 @@ async fn gather(common: &Common, task: &Check) -> Result<(Evidence, Counts), Fai
 }
 
 /// Makes the groups before anything goes wrong.
-async fn groups(
-    common: &Common,
-    task: &Check,
-    options: &Options,
-    people: &[Person],
-) -> Result<Vec<(u32, Vec<u32>)>, Failure> {
+async fn groups(task: &Check, options: &Options, people: &[Person]) -> Result<Vec<(u32, Vec<u32>)>, Failure> {
     let failed = |error: ClientError| Failure::of("cannot make the groups", error);
     let run = fastrand::u32(..);
-    for_each(task.groups as usize, common.prepare, |number| async move {
+    // One after the other: a user may be in several groups, and a second login would displace the first.
+    for_each(task.groups as usize, 1, |number| async move {
         let members: BTreeSet<usize> = (0..GROUP_MEMBERS).map(|at| (number * 3 + at * 7) % people.len()).collect();
         let mut group = None;
         for member in &members {

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::error::Refusal;
 use super::ids::{Conversation, ConversationKind, Seq, Timestamp, UserId};
@@ -59,11 +60,12 @@ impl Item {
 }
 
 fn own_id() -> String {
-    // Without random numbers from the system, at least no two of this process.
+    // It begins with the time, so that the ids of one moment are neighbours in their index; see the migration.
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let chance = getrandom::u64().unwrap_or_default();
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    format!("{OWN_ID}{chance:016x}{number:x}")
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let chance = getrandom::u64().unwrap_or_default();
+    format!("{OWN_ID}{now:012x}{chance:016x}{number:x}")
 }
 
 /// What becomes of each message of a batch.

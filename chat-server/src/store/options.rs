@@ -30,7 +30,8 @@ pub struct StoreOptions {
     /// How many messages one commit takes at most.
     pub max_batch: usize,
     /// How many commits of messages may run side by side on MySQL and MariaDB. Messages of one conversation always go
-    /// through the same one, in order. SQLite has one writer.
+    /// through the same one, in order. More of them make smaller groups: they pay where commits wait for a disk, and
+    /// cost where processors are few. SQLite has one writer.
     pub committers: usize,
     /// How long a cursor may wait for company. What a crash in between costs is that messages are delivered once more.
     pub cursor_interval: Duration,
@@ -72,7 +73,7 @@ impl Default for StoreOptions {
             max_pending_claims: 8192,
             max_pending_cursors: 65_536,
             max_batch: 256,
-            committers: 4,
+            committers: 2,
             cursor_interval: Duration::from_millis(200),
             deadline: Duration::from_secs(10),
             max_friends: 1000,
