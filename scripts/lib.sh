@@ -223,6 +223,39 @@ ensure_mariadb() {
   mariadb_is_there
 }
 
+# --- Redis, nginx ----------------------------------------------------------------------------------------------------
+
+# shellcheck disable=SC2034 # used by the scripts
+REDIS_HOWTO="install it ('apt-get install redis-server' on Debian and Ubuntu)"
+# shellcheck disable=SC2034 # used by the scripts
+NGINX_HOWTO="install it ('apt-get install nginx libnginx-mod-stream' on Debian and Ubuntu)"
+
+ensure_redis() {
+  have redis-server && have redis-cli && return 0
+  install_packages redis-server || return 1
+  hash -r
+  have redis-server && have redis-cli
+}
+
+# Sets NGINX_STREAM to the file of nginx's stream module; empty: it is built in.
+nginx_is_there() {
+  have nginx || return 1
+  for NGINX_STREAM in /usr/lib/nginx/modules/ngx_stream_module.so /usr/lib64/nginx/modules/ngx_stream_module.so; do
+    [[ ! -f $NGINX_STREAM ]] || return 0
+  done
+  NGINX_STREAM=''
+  [[ $(nginx -V 2>&1) == *"--with-stream "* ]]
+}
+
+ensure_nginx() {
+  nginx_is_there && return 0
+  install_packages nginx libnginx-mod-stream || return 1
+  hash -r
+  nginx_is_there
+}
+
+# --- starting MariaDB ------------------------------------------------------------------------------------------------
+
 # mariadb_start FOLDER [OPTION...]: starts a private server whose data are in FOLDER/data, which is made when missing, on the
 # port that it had the last time, if it is free.
 # Sets MARIADB_PID, MARIADB_PORT, MARIADB_SOCKET, DATABASE_URL and DATABASE_SOCKET.
