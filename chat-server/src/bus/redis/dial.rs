@@ -181,7 +181,9 @@ async fn is_cluster(mut connection: MultiplexedConnection) -> Result<bool, Failu
     let version = field("version").unwrap_or_default();
     let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
     if major.is_some_and(|major| major < FIRST_SHARDED) {
-        return Err(Failure::Lacks(format!("a Redis cluster needs version {FIRST_SHARDED} or newer, this is {version}")));
+        return Err(Failure::Lacks(format!(
+            "a Redis cluster needs version {FIRST_SHARDED} or newer, this is {version}"
+        )));
     }
     Ok(true)
 }
