@@ -163,18 +163,25 @@ impl Bus {
     }
 }
 
+/// Bytes of texts that are put together into one payload. A single message may be larger.
+pub const DELIVER_BYTES: usize = 64 * 1024;
+
+/// A message and whom it is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addressed {
+    /// The users that the sender believes to be on the receiving node.
+    pub to: Vec<u32>,
+    /// The message; with a sequence if it is stored.
+    pub message: Delivery,
+}
+
 /// What nodes tell each other. The payload of a channel is one of these as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "t", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum BusMessage {
-    /// A message for these users.
-    Deliver {
-        /// The users that the sender believes to be on the receiving node.
-        to: Vec<u32>,
-        /// The message; with a sequence if it is stored.
-        message: Delivery,
-    },
+    /// Messages for users, in their order.
+    Deliver(Vec<Addressed>),
     /// A push other than a message, for the modern clients among these users.
     Push {
         /// The users.

@@ -14,7 +14,8 @@ use parking_lot::Mutex;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
-use crate::bus::{BusEvent, BusEvents, BusMessage};
+use crate::bus::{Addressed, BusEvent, BusEvents, BusMessage};
+use crate::delivery::Reached;
 use crate::hub::Session;
 use crate::node::Node;
 use crate::protocol::Presence;
@@ -354,24 +355,7 @@ impl Node {
 
     fn hear(self: &Arc<Self>, message: BusMessage) {
         match message {
-            BusMessage::Deliver { to, message } => {
-                let Some(push) = Push::new(message).map(Arc::new) else { return };
-                let mut strays = Vec::new();
-                for user in to.into_iter().filter_map(UserId::new) {
-                    if !self.deliver_here(user, &push) {
-                        strays.push(user);
-                    }
-                }
-                if strays.is_empty() {
-                    return;
-                }
-                self.metrics().strays.inc_by(strays.len() as u64);
-                if push.seq.is_none() {
-                    // Stored nowhere: this node is the last to know of it.
-                    let node = Arc::clone(self);
-                    tokio::spawn(async move { node.store_relayed(vec![push]).await });
-                }
-            }
+            BusMessage::Deliver(messages) => self.hear_messages(messages),
             BusMessage::Push { to, frame } => {
                 let frame = Bytes::from(frame);
                 for session in to.into_iter().filter_map(UserId::new).filter_map(|user| self.hub.user(user)) {
@@ -404,6 +388,27 @@ impl Node {
                 if node == self.lease.node.0 {
                     self.probed(number);
                 }
+            }
+        }
+    }
+
+    /// Gives messages to their users. Each session is written once.
+    fn hear_messages(self: &Arc<Self>, messages: Vec<Addressed>) {
+        let mut reached = Reached::new(&self.bus);
+        for Addressed { to, message } in messages {
+            let Some(push) = Push::new(message).map(Arc::new) else { continue };
+            let mut strays = 0;
+            for user in to.into_iter().filter_map(UserId::new) {
+                strays += u64::from(!self.deliver_here(user, &push, &mut reached));
+            }
+            if strays == 0 {
+                continue;
+            }
+            self.metrics().strays.inc_by(strays);
+            if push.seq.is_none() {
+                // Stored nowhere: this node is the last to know of it.
+                let node = Arc::clone(self);
+                tokio::spawn(async move { node.store_relayed(vec![push]).await });
             }
         }
     }

@@ -276,6 +276,19 @@ impl Client {
         rid
     }
 
+    /// Sends commands with one write. Returns their ids.
+    pub(crate) async fn send_together(&mut self, commands: impl IntoIterator<Item = Command>) -> Vec<u64> {
+        let mut rids = Vec::new();
+        for command in commands {
+            let rid = self.next_rid;
+            self.next_rid += 1;
+            self.framed.feed(Request { rid: Some(rid), command }.encode()).await.expect("the server reads");
+            rids.push(rid);
+        }
+        self.framed.flush().await.expect("the server reads");
+        rids
+    }
+
     /// Sends a report, which is not answered.
     pub(crate) async fn report(&mut self, command: Command) {
         self.framed.send(Request { rid: None, command }.encode()).await.expect("the server reads");
