@@ -148,6 +148,34 @@ free_port() {
   die "found no free port in 100 tries"
 }
 
+# kept_port FILE: the port that was used the last time, where that is written and it is free; else any. Sets PORT.
+kept_port() {
+  PORT=$(cat "$1" 2>/dev/null) || PORT=''
+  if [[ $PORT =~ ^[0-9]+$ ]] && ! (exec 3<>"/dev/tcp/127.0.0.1/$PORT") 2>/dev/null; then return 0; fi
+  free_port
+}
+
+# pid_in FOLDER: the process id written down in FOLDER/pid, if that process lives; fails when it does not. A stale file may
+# name a process that is somebody else's by now, so the process must work in the folder.
+pid_in() {
+  local pid cwd
+  pid=$(cat "$1/pid" 2>/dev/null) && [[ $pid =~ ^[0-9]+$ ]] && kill -0 "$pid" 2>/dev/null || return 1
+  if cwd=$(readlink "/proc/$pid/cwd" 2>/dev/null); then
+    [[ $cwd == "$(readlink -f "$1")"* ]] || return 1
+  fi
+  printf '%s' "$pid"
+}
+
+# http_get PORT PATH: what a program on this machine answers, without the head; fails unless it says 200 within 5 s.
+http_get() {
+  local answer
+  # shellcheck disable=SC2016 # expanded by the inner shell
+  answer=$(timeout 5 bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$1" && printf "GET %s HTTP/1.0\r\n\r\n" "$2" >&3 && cat <&3' get "$1" "$2" \
+    2>/dev/null) || return 1
+  [[ $answer == "HTTP/1."?" 200 "* ]] || return 1
+  printf '%s\n' "${answer#*$'\r\n\r\n'}"
+}
+
 random_word() { od -An -N12 -tx1 /dev/urandom | tr -d ' \n'; }
 
 # --- packages --------------------------------------------------------------------------------------------------------
@@ -195,7 +223,41 @@ ensure_mariadb() {
   mariadb_is_there
 }
 
-# mariadb_start FOLDER [OPTION...]: starts a private server whose data are in FOLDER/data, which is made when missing.
+# --- Redis, nginx ----------------------------------------------------------------------------------------------------
+
+# shellcheck disable=SC2034 # used by the scripts
+REDIS_HOWTO="install it ('apt-get install redis-server' on Debian and Ubuntu)"
+# shellcheck disable=SC2034 # used by the scripts
+NGINX_HOWTO="install it ('apt-get install nginx libnginx-mod-stream' on Debian and Ubuntu)"
+
+ensure_redis() {
+  have redis-server && have redis-cli && return 0
+  install_packages redis-server || return 1
+  hash -r
+  have redis-server && have redis-cli
+}
+
+# Sets NGINX_STREAM to the file of nginx's stream module; empty: it is built in.
+nginx_is_there() {
+  have nginx || return 1
+  for NGINX_STREAM in /usr/lib/nginx/modules/ngx_stream_module.so /usr/lib64/nginx/modules/ngx_stream_module.so; do
+    [[ ! -f $NGINX_STREAM ]] || return 0
+  done
+  NGINX_STREAM=''
+  [[ $(nginx -V 2>&1) == *"--with-stream "* ]]
+}
+
+ensure_nginx() {
+  nginx_is_there && return 0
+  install_packages nginx libnginx-mod-stream || return 1
+  hash -r
+  nginx_is_there
+}
+
+# --- starting MariaDB ------------------------------------------------------------------------------------------------
+
+# mariadb_start FOLDER [OPTION...]: starts a private server whose data are in FOLDER/data, which is made when missing, on the
+# port that it had the last time, if it is free.
 # Sets MARIADB_PID, MARIADB_PORT, MARIADB_SOCKET, DATABASE_URL and DATABASE_SOCKET.
 mariadb_start() {
   local folder=$1 user=() attempt i
@@ -215,7 +277,7 @@ mariadb_start() {
     }
   fi
   for attempt in 1 2 3 4 5; do
-    free_port
+    kept_port "$folder/port"
     MARIADB_PORT=$PORT
     : >"$folder/err.log"
     start_alone mariadbd --no-defaults "${user[@]}" --datadir="$folder/data" --tmpdir="$folder/tmp" \
@@ -228,12 +290,14 @@ mariadb_start() {
     for ((i = 0; i < 600; i++)); do
       kill -0 "$MARIADB_PID" 2>/dev/null || break
       if mariadb_as_root "$folder" -e 'SELECT 1' >/dev/null 2>&1; then
+        printf '%s\n' "$MARIADB_PORT" >"$folder/port"
         mariadb_prepare "$folder"
         return
       fi
       sleep 0.1
     done
     stop_alone "$MARIADB_PID" KILL
+    rm -f "$folder/port"
     grep -qi 'address already in use\|bind on tcp/ip port' "$folder/err.log" || break
     say "port $MARIADB_PORT was taken meanwhile (attempt $attempt); trying another"
   done

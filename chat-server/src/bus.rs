@@ -10,9 +10,9 @@
 //!    channel comes out, as [`BusEvent::Payload`], at every node that listens at that moment: in the order in which one
 //!    sender sent it, as often as it pleases (once, normally), late or never when something fails.
 //! 2. [`BusEvent::Gap`] comes after whatever may have lost payloads is over: when the link has been established, when it
-//!    was established again **and both channels are subscribed again**, and when incoming payloads had to be dropped because
-//!    the receiver was slow. The server then reads from the store what it may have missed. The first event of a bus is a
-//!    gap.
+//!    was established again **and both channels are subscribed again**, and when payloads had to be dropped because a queue
+//!    was full, in either direction. The server then reads from the store what it may have missed, and tells the other
+//!    nodes that it listens again, which do the same. The first event of a bus is a gap.
 //! 3. [`BusEvent::Down`] comes when the link is lost. Reconnecting is the bus's own business, for ever, with bounded delays.
 //! 4. Nothing here waits for the network except [`Bus::send`], and that only for its timeout. What is to be sent waits in a
 //!    bounded queue; when it is full the payload is dropped and counted. Incoming payloads wait in the bounded queue of
@@ -23,8 +23,10 @@
 //! | bus | for |
 //! |---|---|
 //! | [`local`] | a single node, and several nodes in one process (tests) |
+//! | [`redis`] | nodes of a cluster |
 
 pub mod local;
+pub mod redis;
 
 use std::time::Duration;
 
@@ -47,6 +49,8 @@ pub const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 pub enum Bus {
     /// Within this process.
     Local(local::LocalLink),
+    /// Over Redis.
+    Redis(redis::RedisLink),
 }
 
 /// What a bus reports.
@@ -102,6 +106,7 @@ impl Bus {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Local(_) => "local",
+            Self::Redis(_) => "redis",
         }
     }
 
@@ -109,6 +114,7 @@ impl Bus {
     pub fn hint(&self, node: NodeId, payload: Bytes) -> bool {
         match self {
             Self::Local(link) => link.hint(node, payload),
+            Self::Redis(link) => link.hint(node, payload),
         }
     }
 
@@ -120,6 +126,7 @@ impl Bus {
     pub async fn send(&self, node: NodeId, payload: Bytes) -> Result<bool, BusError> {
         match self {
             Self::Local(link) => Ok(link.hint(node, payload)),
+            Self::Redis(link) => link.send(node, payload).await,
         }
     }
 
@@ -127,6 +134,7 @@ impl Bus {
     pub fn broadcast(&self, payload: Bytes) {
         match self {
             Self::Local(link) => link.broadcast(&payload),
+            Self::Redis(link) => link.broadcast(payload),
         }
     }
 
@@ -134,6 +142,7 @@ impl Bus {
     pub fn is_up(&self) -> bool {
         match self {
             Self::Local(link) => link.is_up(),
+            Self::Redis(link) => link.is_up(),
         }
     }
 
@@ -141,6 +150,7 @@ impl Bus {
     pub fn reconnect(&self) {
         match self {
             Self::Local(link) => link.reconnect(),
+            Self::Redis(link) => link.reconnect(),
         }
     }
 
@@ -148,22 +158,30 @@ impl Bus {
     pub fn stats(&self) -> BusStats {
         match self {
             Self::Local(link) => link.stats(),
+            Self::Redis(link) => link.stats(),
         }
     }
 }
 
+/// Bytes of texts that are put together into one payload. A single message may be larger.
+pub const DELIVER_BYTES: usize = 64 * 1024;
+
+/// A message and whom it is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addressed {
+    /// The users that the sender believes to be on the receiving node.
+    pub to: Vec<u32>,
+    /// The message; with a sequence if it is stored.
+    pub message: Delivery,
+}
+
 /// What nodes tell each other. The payload of a channel is one of these as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "t", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum BusMessage {
-    /// A message for these users.
-    Deliver {
-        /// The users that the sender believes to be on the receiving node.
-        to: Vec<u32>,
-        /// The message; with a sequence if it is stored.
-        message: Delivery,
-    },
+    /// Messages for users, in their order.
+    Deliver(Vec<Addressed>),
     /// A push other than a message, for the modern clients among these users.
     Push {
         /// The users.
@@ -190,7 +208,7 @@ pub enum BusMessage {
         /// The group.
         group: u32,
     },
-    /// A node listens, from now on or again.
+    /// A node listens and speaks, from now on or again; what it had to say before may have been lost.
     Joined {
         /// The node.
         node: u32,

@@ -3,13 +3,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tracing::warn;
 
-use crate::bus::BusMessage;
+use crate::bus::{Addressed, Bus, BusMessage, DELIVER_BYTES};
 use crate::commands::refusal;
 use crate::config;
 use crate::hub::{Identity, Session};
@@ -20,7 +21,7 @@ use crate::protocol::event::{ChatResult, Delivery, Event, Notice, NoticeCode};
 use crate::protocol::{ErrorCode, Refusal, msgid};
 use crate::push::Push;
 use crate::store::{
-    ClientMessageId, Conversation, ConversationKind, GroupId, NewMessage, Page, Seq, StoreError, UserId,
+    ClientMessageId, Conversation, ConversationKind, GroupId, NewMessage, NodeId, Page, Seq, StoreError, UserId,
 };
 
 /// How long a message that came before the one it follows waits for it, before the store is asked.
@@ -114,17 +115,10 @@ impl Node {
             return messages.iter().map(|_| Err(refused())).collect();
         }
         let began = Instant::now();
-        let count = messages.len();
-        let mut reached = Reached::default();
+        let mut reached = Reached::new(&self.bus);
         let results = match self.config.delivery {
             config::Delivery::Durable => self.store_all(session, sender, messages, &mut reached).await,
-            config::Delivery::Relay => {
-                let mut results = Vec::with_capacity(count);
-                for message in messages {
-                    results.push(self.relay(session, sender, message, &mut reached).await);
-                }
-                results
-            }
+            config::Delivery::Relay => self.relay_all(session, sender, messages, &mut reached).await,
         };
         reached.flush();
         let metrics = self.metrics();
@@ -139,7 +133,7 @@ impl Node {
         session: &Arc<Session>,
         sender: &Identity,
         messages: Vec<Outgoing>,
-        reached: &mut Reached,
+        reached: &mut Reached<'_>,
     ) -> Vec<Result<ChatResult, Refusal>> {
         // The futures are polled in their order, which is the order of the sequences.
         let receipts = join_all(messages.iter().map(|message| self.store().append_one(new(sender.id, message)))).await;
@@ -179,12 +173,12 @@ impl Node {
     }
 
     /// Tells a stored message to everybody it is for, except its sender.
-    async fn deliver(&self, push: &Arc<Push>, reached: &mut Reached) {
+    async fn deliver(&self, push: &Arc<Push>, reached: &mut Reached<'_>) {
         match push.conversation.kind() {
             ConversationKind::Direct(..) => match push.conversation.other(push.sender) {
                 Some(recipient) if recipient != push.sender => match self.hub.user(recipient) {
                     Some(recipient) => self.offer(recipient, push, reached),
-                    None => self.hint(&[recipient], push).await,
+                    None => self.hint(&[recipient], push, reached).await,
                 },
                 _ => {}
             },
@@ -198,40 +192,37 @@ impl Node {
                         None => elsewhere.push(member),
                     }
                 }
-                self.hint(&elsewhere, push).await;
+                self.hint(&elsewhere, push, reached).await;
             }
         }
     }
 
-    fn offer(&self, recipient: Arc<Session>, push: &Arc<Push>, reached: &mut Reached) {
+    fn offer(&self, recipient: Arc<Session>, push: &Arc<Push>, reached: &mut Reached<'_>) {
         if recipient.offer(push) == Offered::Done {
             self.metrics().delivered.inc();
             reached.add(&recipient);
         }
     }
 
-    /// Hints a message to the nodes of these users.
-    async fn hint(&self, users: &[UserId], push: &Arc<Push>) {
+    /// Hints a message to the nodes of these users, with the rest of the batch.
+    async fn hint(&self, users: &[UserId], push: &Arc<Push>, reached: &mut Reached<'_>) {
         if users.is_empty() {
             return;
         }
         let Ok(locations) = self.locate(users).await else { return };
         for (node, to) in by_node(locations) {
-            self.bus.hint(node, BusMessage::Deliver { to, message: push.message.clone() }.encode());
+            reached.hint(node, to, push);
         }
     }
 
     /// Gives a message from the bus to a user. Returns whether he is here, or need not be.
-    pub(crate) fn deliver_here(&self, user: UserId, push: &Arc<Push>) -> bool {
+    pub(crate) fn deliver_here(&self, user: UserId, push: &Arc<Push>, reached: &mut Reached<'_>) -> bool {
         let Some(session) = self.hub.user(user) else { return false };
         if push.seq.is_some() {
-            if session.offer(push) == Offered::Done {
-                self.metrics().delivered.inc();
-                session.flush();
-            }
+            self.offer(session, push, reached);
             return true;
         }
-        let is_taken = session.with(|outbox, limits| {
+        let is_taken = session.with_unflushed(|outbox, limits| {
             let is_taken = outbox.closing.is_none() && outbox.user == Some(user) && !outbox.is_full(limits);
             if is_taken {
                 outbox.relay(push);
@@ -240,34 +231,62 @@ impl Node {
         });
         if is_taken {
             self.metrics().delivered.inc();
+            reached.add(&session);
         }
         is_taken
     }
 
     // --- the relay setting -------------------------------------------------------------------------------------------
 
-    /// Passes a message on, or stores it if somebody is not online.
-    async fn relay(
+    /// Passes messages on, or stores those for somebody who is not online. What one node alone is to get waits for what
+    /// follows it to the same node, and is told before anything else is done, so that the order stays.
+    async fn relay_all(
         &self,
         session: &Arc<Session>,
         sender: &Identity,
-        message: Outgoing,
-        reached: &mut Reached,
-    ) -> Result<ChatResult, Refusal> {
+        messages: Vec<Outgoing>,
+        reached: &mut Reached<'_>,
+    ) -> Vec<Result<ChatResult, Refusal>> {
+        let mut results = Vec::with_capacity(messages.len());
+        let mut parcel: Option<Parcel> = None;
+        for message in messages {
+            let route = self.route(sender, &message).await;
+            let node = route.as_ref().ok().and_then(Route::only_node);
+            let bytes = message.text.len();
+            if let Some(full) = parcel.take_if(|parcel| Some(parcel.node) != node || !parcel.has_room(bytes)) {
+                self.send_parcel(session, sender, full, &mut results, reached).await;
+            }
+            match (node, route) {
+                (_, Err(refusal)) => results.push(Err(refusal)),
+                (Some(node), Ok(route)) => {
+                    let to = route.elsewhere.into_iter().map(|(user, _)| user).collect();
+                    let push = Arc::new(push(sender, message, None, wall_ms()));
+                    parcel.get_or_insert_with(|| Parcel::to(node)).add(push, to);
+                }
+                (None, Ok(route)) => results.push(self.relay(session, sender, message, route, reached).await),
+            }
+        }
+        if let Some(parcel) = parcel {
+            self.send_parcel(session, sender, parcel, &mut results, reached).await;
+        }
+        results
+    }
+
+    /// Where the recipients of a message are.
+    async fn route(&self, sender: &Identity, message: &Outgoing) -> Result<Route, Refusal> {
         let recipients: Vec<UserId> = match message.conversation.kind() {
             ConversationKind::Direct(..) => message.conversation.other(sender.id).into_iter().collect(),
             ConversationKind::Group(group) => {
                 let members = self.members_of(group).await.map_err(|error| refusal(&error))?;
                 if !members.contains(&sender.id) {
                     // The store knows which: no such group, or no member of it.
-                    return self.store_instead(session, sender, message, reached).await;
+                    return Ok(Route { is_complete: false, ..Route::default() });
                 }
                 members.iter().copied().filter(|member| *member != sender.id).collect()
             }
         };
-        let at = wall_ms();
         let (mut here, mut elsewhere) = (Vec::new(), Vec::new());
-        for &user in &recipients {
+        for user in recipients {
             match self.hub.user(user) {
                 Some(recipient) => here.push((user, recipient)),
                 None => elsewhere.push(user),
@@ -277,18 +296,52 @@ impl Node {
             [] => Vec::new(),
             users => self.locate(users).await.map_err(|error| refusal(&error))?,
         };
-        if locations.len() < elsewhere.len() {
+        Ok(Route { is_complete: locations.len() == elsewhere.len(), here, elsewhere: locations })
+    }
+
+    /// Sends a parcel, and stores what did not arrive. The results are in the order of the messages.
+    async fn send_parcel(
+        &self,
+        session: &Arc<Session>,
+        sender: &Identity,
+        parcel: Parcel,
+        results: &mut Vec<Result<ChatResult, Refusal>>,
+        reached: &mut Reached<'_>,
+    ) {
+        let messages = parcel.messages.iter().map(|(push, to)| addressed(to, push)).collect();
+        let is_taken = self.bus.send(parcel.node, BusMessage::Deliver(messages).encode()).await == Ok(true);
+        for (push, _) in parcel.messages {
+            results.push(if is_taken {
+                Ok(ChatResult { seq: None, at: push.message.at, duplicate: false })
+            } else {
+                self.store_instead(session, sender, again(&push), reached).await
+            });
+        }
+    }
+
+    /// Passes a message on, or stores it if somebody is not online.
+    async fn relay(
+        &self,
+        session: &Arc<Session>,
+        sender: &Identity,
+        message: Outgoing,
+        route: Route,
+        reached: &mut Reached<'_>,
+    ) -> Result<ChatResult, Refusal> {
+        if !route.is_complete {
             return self.store_instead(session, sender, message, reached).await;
         }
+        let at = wall_ms();
         let push = Arc::new(push(sender, message, None, at));
         let mut missed = Vec::new();
-        for (user, recipient) in here {
+        for (user, recipient) in route.here {
             if !self.relay_here(user, &recipient, &push, reached).await {
                 missed.push(user);
             }
         }
-        for (node, to) in by_node(locations) {
-            let payload = BusMessage::Deliver { to: to.clone(), message: push.message.clone() }.encode();
+        for (node, to) in by_node(route.elsewhere) {
+            let payload =
+                BusMessage::Deliver(vec![Addressed { to: to.clone(), message: push.message.clone() }]).encode();
             if self.bus.send(node, payload).await != Ok(true) {
                 missed.extend(to.into_iter().filter_map(UserId::new));
             }
@@ -297,13 +350,7 @@ impl Node {
             return Ok(ChatResult { seq: None, at, duplicate: false });
         }
         // Somebody went at this very moment. For the others it is a repetition, with the same `mid`.
-        let message = Outgoing {
-            conversation: push.conversation,
-            text: push.message.msg.clone(),
-            time: push.message.time.clone(),
-            mid: push.message.mid.clone(),
-        };
-        self.store_instead(session, sender, message, reached).await
+        self.store_instead(session, sender, again(&push), reached).await
     }
 
     async fn store_instead(
@@ -311,7 +358,7 @@ impl Node {
         session: &Arc<Session>,
         sender: &Identity,
         message: Outgoing,
-        reached: &mut Reached,
+        reached: &mut Reached<'_>,
     ) -> Result<ChatResult, Refusal> {
         let mut results = self.store_all(session, sender, vec![message], reached).await;
         results.pop().unwrap_or_else(|| Err(Refusal::new(ErrorCode::Internal, "no receipt")))
@@ -324,7 +371,7 @@ impl Node {
         user: UserId,
         recipient: &Arc<Session>,
         push: &Arc<Push>,
-        reached: &mut Reached,
+        reached: &mut Reached<'_>,
     ) -> bool {
         let deadline = Instant::now() + Duration::from_millis(self.config.slow_reader_ms);
         loop {
@@ -369,7 +416,7 @@ impl Node {
             time: push.message.time.clone(),
         });
         let results = self.store().append(messages.collect()).await;
-        let mut reached = Reached::default();
+        let mut reached = Reached::new(&self.bus);
         for (push, result) in pushes.iter().zip(results) {
             match result {
                 Ok(receipt) if !receipt.is_repeat => {
@@ -401,11 +448,16 @@ impl Node {
         }
     }
 
-    /// Heals all sessions, spread over a moment so that they do not all ask at once.
+    /// Heals all sessions, spread over a moment so that they do not all ask at once. Asked for again before it has begun,
+    /// as when all nodes get back to the bus, it is done once.
     pub(crate) fn heal_all(self: &Arc<Self>) {
+        if self.heals_all_soon.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let node = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(jitter(node.config.heal_ms.min(500)))).await;
+            node.heals_all_soon.store(false, Ordering::Relaxed);
             for (number, session) in node.hub.all().iter().enumerate() {
                 node.heal(session, false);
                 if number % 100 == 99 {
@@ -519,29 +571,111 @@ impl Node {
     }
 }
 
-/// The sessions whose queues have something new, each to be written once.
+/// Where the recipients of a message are that is to be relayed.
 #[derive(Default)]
-struct Reached(Vec<Arc<Session>>);
+struct Route {
+    here: Vec<(UserId, Arc<Session>)>,
+    elsewhere: Vec<(UserId, NodeId)>,
+    /// All of them are online.
+    is_complete: bool,
+}
 
-impl Reached {
+impl Route {
+    /// The node on which all recipients are, if that is one other node.
+    fn only_node(&self) -> Option<NodeId> {
+        let (_, first) = self.elsewhere.first()?;
+        let is_only = self.is_complete && self.here.is_empty() && self.elsewhere.iter().all(|(_, node)| node == first);
+        is_only.then_some(*first)
+    }
+}
+
+/// Messages of one batch that are to be relayed to one node.
+struct Parcel {
+    node: NodeId,
+    messages: Vec<(Arc<Push>, Vec<UserId>)>,
+    bytes: usize,
+}
+
+impl Parcel {
+    fn to(node: NodeId) -> Self {
+        Self { node, messages: Vec::new(), bytes: 0 }
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.bytes + bytes <= DELIVER_BYTES
+    }
+
+    fn add(&mut self, push: Arc<Push>, to: Vec<UserId>) {
+        self.bytes += push.message.msg.len();
+        self.messages.push((push, to));
+    }
+}
+
+/// What a batch has reached: the sessions whose queues have something new, each to be written once, and the hints for other
+/// nodes, each node's to be sent together.
+pub(crate) struct Reached<'a> {
+    bus: &'a Bus,
+    sessions: Vec<Arc<Session>>,
+    hints: Vec<(NodeId, Vec<Addressed>, usize)>,
+}
+
+impl<'a> Reached<'a> {
+    pub(crate) fn new(bus: &'a Bus) -> Self {
+        Self { bus, sessions: Vec::new(), hints: Vec::new() }
+    }
+
     fn add(&mut self, session: &Arc<Session>) {
         // Mostly one or two, or one after the other; a session that is in it twice is only looked at twice.
-        if !self.0.last().is_some_and(|last| Arc::ptr_eq(last, session)) {
-            self.0.push(Arc::clone(session));
+        if !self.sessions.last().is_some_and(|last| Arc::ptr_eq(last, session)) {
+            self.sessions.push(Arc::clone(session));
         }
     }
 
+    /// A hint of a message to users of another node.
+    fn hint(&mut self, node: NodeId, to: Vec<u32>, push: &Push) {
+        let bytes = push.message.msg.len();
+        let message = Addressed { to, message: push.message.clone() };
+        let Some((_, messages, taken)) = self.hints.iter_mut().find(|(known, ..)| *known == node) else {
+            self.hints.push((node, vec![message], bytes));
+            return;
+        };
+        if *taken + bytes > DELIVER_BYTES {
+            let full = std::mem::take(messages);
+            self.bus.hint(node, BusMessage::Deliver(full).encode());
+            *taken = 0;
+        }
+        messages.push(message);
+        *taken += bytes;
+    }
+
     fn flush(&mut self) {
-        for session in self.0.drain(..) {
+        for session in self.sessions.drain(..) {
             session.flush();
+        }
+        for (node, messages, _) in self.hints.drain(..) {
+            self.bus.hint(node, BusMessage::Deliver(messages).encode());
         }
     }
 }
 
-/// Sessions are written when the batch is done, also if its task is dropped.
-impl Drop for Reached {
+/// Sessions are written and hints are sent when the batch is done, also if its task is dropped.
+impl Drop for Reached<'_> {
     fn drop(&mut self) {
         self.flush();
+    }
+}
+
+fn addressed(to: &[UserId], push: &Push) -> Addressed {
+    Addressed { to: to.iter().map(|user| user.get()).collect(), message: push.message.clone() }
+}
+
+/// A message that was to be relayed, to be stored instead.
+fn again(push: &Push) -> Outgoing {
+    Outgoing {
+        conversation: push.conversation,
+        text: push.message.msg.clone(),
+        time: push.message.time.clone(),
+        mid: push.message.mid.clone(),
     }
 }
 

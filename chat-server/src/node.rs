@@ -46,6 +46,8 @@ pub struct Node {
     pub(crate) logins_from: Limiter<Source>,
     pub(crate) registrations_from: Limiter<Source>,
     pub(crate) heals: Semaphore,
+    /// All sessions are about to be healed.
+    pub(crate) heals_all_soon: AtomicBool,
     pub(crate) news: Arc<Semaphore>,
     next_session: AtomicU64,
     is_draining: AtomicBool,
@@ -92,6 +94,7 @@ impl Node {
                 config.registrations_per_address_burst,
             )),
             heals: Semaphore::new(HEALS),
+            heals_all_soon: AtomicBool::new(false),
             news: Arc::new(Semaphore::new(NEWS)),
             next_session: AtomicU64::new(1),
             is_draining: AtomicBool::new(false),

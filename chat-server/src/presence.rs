@@ -14,7 +14,8 @@ use parking_lot::Mutex;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
-use crate::bus::{BusEvent, BusEvents, BusMessage};
+use crate::bus::{Addressed, BusEvent, BusEvents, BusMessage};
+use crate::delivery::Reached;
 use crate::hub::Session;
 use crate::node::Node;
 use crate::protocol::Presence;
@@ -305,7 +306,11 @@ impl Node {
                 probe.number
             };
             let payload = BusMessage::Probe { node: self.lease.node.0, number }.encode();
-            self.bus.hint(self.lease.node, payload);
+            if !self.bus.hint(self.lease.node, payload) && !self.bus.is_up() {
+                // It was not sent: the bus knows that its link is down, and makes a new one, which must not be thrown away
+                // because this probe did not come back.
+                self.directory.probe.lock().sent = None;
+            }
         }
     }
 
@@ -336,6 +341,8 @@ impl Node {
                     None => warn!(bytes = payload.len(), "an unknown message on the bus"),
                 },
                 BusEvent::Gap => {
+                    // The probe that is on its way may be among what was lost. The next one asks again.
+                    self.directory.probe.lock().sent = None;
                     self.directory.forget_all();
                     self.members.forget_all();
                     self.bus.broadcast(BusMessage::Joined { node: self.lease.node.0 }.encode());
@@ -348,24 +355,7 @@ impl Node {
 
     fn hear(self: &Arc<Self>, message: BusMessage) {
         match message {
-            BusMessage::Deliver { to, message } => {
-                let Some(push) = Push::new(message).map(Arc::new) else { return };
-                let mut strays = Vec::new();
-                for user in to.into_iter().filter_map(UserId::new) {
-                    if !self.deliver_here(user, &push) {
-                        strays.push(user);
-                    }
-                }
-                if strays.is_empty() {
-                    return;
-                }
-                self.metrics().strays.inc_by(strays.len() as u64);
-                if push.seq.is_none() {
-                    // Stored nowhere: this node is the last to know of it.
-                    let node = Arc::clone(self);
-                    tokio::spawn(async move { node.store_relayed(vec![push]).await });
-                }
-            }
+            BusMessage::Deliver(messages) => self.hear_messages(messages),
             BusMessage::Push { to, frame } => {
                 let frame = Bytes::from(frame);
                 for session in to.into_iter().filter_map(UserId::new).filter_map(|user| self.hub.user(user)) {
@@ -390,12 +380,35 @@ impl Node {
                 if node != self.lease.node.0 {
                     self.directory.is_alone.store(false, Ordering::Relaxed);
                     self.directory.forget_all();
+                    // It had no link, so what it would have told this node's users is only in the store.
+                    self.heal_all();
                 }
             }
             BusMessage::Probe { node, number } => {
                 if node == self.lease.node.0 {
                     self.probed(number);
                 }
+            }
+        }
+    }
+
+    /// Gives messages to their users. Each session is written once.
+    fn hear_messages(self: &Arc<Self>, messages: Vec<Addressed>) {
+        let mut reached = Reached::new(&self.bus);
+        for Addressed { to, message } in messages {
+            let Some(push) = Push::new(message).map(Arc::new) else { continue };
+            let mut strays = 0;
+            for user in to.into_iter().filter_map(UserId::new) {
+                strays += u64::from(!self.deliver_here(user, &push, &mut reached));
+            }
+            if strays == 0 {
+                continue;
+            }
+            self.metrics().strays.inc_by(strays);
+            if push.seq.is_none() {
+                // Stored nowhere: this node is the last to know of it.
+                let node = Arc::clone(self);
+                tokio::spawn(async move { node.store_relayed(vec![push]).await });
             }
         }
     }

@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 
 use crate::auth::{Auth, AuthError};
 use crate::bus::local::LocalBus;
+use crate::bus::redis::{RedisBusError, RedisLink};
 use crate::bus::{Bus, BusEvents};
 use crate::config::{BusUrl, Config, Switch};
 use crate::http;
@@ -70,7 +71,7 @@ pub enum ServerError {
     Tls(String, String),
     /// The bus could not be opened.
     #[error("could not open the bus: {0}")]
-    Bus(String),
+    Bus(#[from] RedisBusError),
     /// Another start of this node, or another node of its name, has taken over.
     #[error("another node has registered under the name {0:?}; every node needs a name of its own (--node)")]
     Replaced(String),
@@ -195,8 +196,9 @@ async fn open_bus(config: &Config, source: BusSource, node: NodeId) -> Result<(B
     let local = match (source, &config.bus) {
         (BusSource::Shared(bus), _) => bus,
         (BusSource::Configured, BusUrl::Local) => LocalBus::new(),
-        (BusSource::Configured, BusUrl::Redis(_)) => {
-            return Err(ServerError::Bus("this server was built without Redis".into()));
+        (BusSource::Configured, BusUrl::Redis(url)) => {
+            let (link, events) = RedisLink::open(url, node).await?;
+            return Ok((Bus::Redis(link), events));
         }
     };
     let (link, events) = local.link(node);

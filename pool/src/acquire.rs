@@ -82,6 +82,9 @@ where
         } else if let Some(held) = core.look(self.caller) {
             return self.served(held);
         }
+        if let Some(ticket) = &mut self.ticket {
+            core.waiters.end_look(ticket);
+        }
         core.demand_in_line();
         // Looked at when we stand in line: whoever turns the waiters away later answers us, too.
         if let Some(failure) = core.refusal() {
@@ -98,9 +101,12 @@ where
     fn resume(&mut self, waker: Option<&Waker>, alarm: impl Fn() -> Alarm) -> Poll<Acquired<M>> {
         loop {
             let core = self.core.borrow();
-            let Some(ticket) = &self.ticket else { unreachable!("nobody resumes after the answer") };
+            let Some(ticket) = &mut self.ticket else { unreachable!("nobody resumes after the answer") };
             let mut news = core.waiters.news(ticket);
             if let News::None | News::LookAgain = news {
+                if let News::None = news {
+                    core.waiters.begin_look(ticket);
+                }
                 if !core.is_strict()
                     && let Some(held) = core.look(self.caller)
                 {
@@ -110,6 +116,7 @@ where
                 if time >= self.deadline {
                     return self.give_up(time);
                 }
+                let Some(ticket) = &mut self.ticket else { unreachable!("nobody else has it") };
                 news = core.waiters.rearm(ticket, waker);
             }
             match news {
@@ -147,8 +154,9 @@ where
     fn give_up(&mut self, time: Instant) -> Poll<Acquired<M>> {
         let core = self.core.borrow();
         if let Some(ticket) = self.ticket.take() {
+            let was_looking = ticket.is_looking();
             let handed = core.waiters.leave(ticket);
-            core.attend();
+            core.attend_from_outside(was_looking);
             if let Some(held) = handed.and_then(|held| core.inspect_handed(held, self.caller)) {
                 return self.served(held);
             }
@@ -161,10 +169,11 @@ where
     fn leave(&mut self) {
         let core = self.core.borrow();
         if let Some(ticket) = self.ticket.take() {
+            let was_looking = ticket.is_looking();
             if let Some(held) = core.waiters.leave(ticket) {
                 core.make_idle(held);
             }
-            core.attend();
+            core.attend_from_outside(was_looking);
         }
     }
 }
@@ -189,6 +198,16 @@ where
 impl<M: Manager, I: IdleSet> Core<M, I> {
     fn is_strict(&self) -> bool {
         self.config.fairness == crate::Fairness::Strict
+    }
+
+    /// What somebody who has just left the line owes those who are still in it.
+    #[inline]
+    fn attend_from_outside(&self, was_looking: bool) {
+        self.attend();
+        // They were counted as one fewer while he looked.
+        if was_looking {
+            self.demand_in_line();
+        }
     }
 
     /// What can be had without standing in line.

@@ -19,6 +19,7 @@ use crate::Manager;
 use crate::core::{Core, Failure};
 use crate::error::ConnectError;
 use crate::idle::IdleSet;
+use crate::notices::Notice;
 use crate::supply::{Course, Supply};
 use crate::sync::now;
 
@@ -64,27 +65,46 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         let has_live = self.has_live();
         let course = &mut supply.course;
         course.fail(Arc::clone(error), is_hopeless, (began, ended), retry_at, patience.unwrap_or(Duration::MAX));
-        let was_open = course.is_open;
-        course.is_open = !is_hopeless
+        let is_open = !is_hopeless
             && !has_live
             && patience.is_some_and(|patience| {
                 course.failing_since.is_some_and(|since| ended.saturating_duration_since(since) >= patience)
             });
-        if course.is_open && !was_open {
-            crate::core::tally(&self.tallies.breaker_openings);
-        }
-        self.is_breaker_open.store(course.is_open, StdOrdering::Relaxed);
-        let tells = (is_hopeless && !has_live) || course.is_open;
+        self.set_breaker(supply, is_open);
+        let tells = (is_hopeless && !has_live) || is_open;
         // Before the waiters are told: whoever enters the line too late for that sees it.
         self.turns_away.store(tells, StdOrdering::Release);
         tells && !self.is_paused()
     }
 
-    /// Books that a connection was opened.
-    pub(crate) fn book_success(&self, supply: &mut Supply<M::Error>) {
-        supply.course = Course { succeeded_at: Some(now()), ..Course::default() };
-        self.is_breaker_open.store(false, StdOrdering::Relaxed);
+    /// Books that a connection was opened. What went before is to be dropped outside the lock.
+    pub(crate) fn book_success(&self, supply: &mut Supply<M::Error>) -> Course<M::Error> {
+        self.set_breaker(supply, false);
         self.turns_away.store(false, StdOrdering::Release);
+        let course = Course { succeeded_at: Some(now()), ..Course::default() };
+        std::mem::replace(&mut supply.course, course)
+    }
+
+    /// Opens or closes the breaker. Whoever calls this must [`tell_notices`](Self::tell_notices) when the lock is given
+    /// up.
+    pub(crate) fn set_breaker(&self, supply: &mut Supply<M::Error>, is_open: bool) {
+        let course = &mut supply.course;
+        if course.is_open == is_open {
+            return;
+        }
+        let time = now();
+        course.is_open = is_open;
+        self.is_breaker_open.store(is_open, StdOrdering::Relaxed);
+        let since = |instant: Option<Instant>| time.saturating_duration_since(instant.unwrap_or(time));
+        let opened_at = std::mem::replace(&mut course.opened_at, is_open.then_some(time));
+        match (&course.last_failure, is_open) {
+            (Some(error), true) => {
+                crate::core::tally(&self.tallies.breaker_openings);
+                let failing_for = since(course.failing_since);
+                self.notices.add(Notice::BreakerOpened { error: Arc::clone(error), failing_for });
+            }
+            _ => self.notices.add(Notice::BreakerClosed { open_for: since(opened_at) }),
+        }
     }
 
     /// The answer to somebody who would have to wait, if waiting is not worth it.

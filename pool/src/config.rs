@@ -4,6 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use crate::connector::shortened;
 use crate::error::{BuildError, ConfigError};
 use crate::hooks::Hooks;
 use crate::idle::IdleSet;
@@ -243,6 +244,10 @@ impl<M: Manager, I: IdleSet> Builder<M, I> {
     /// Pauses between failing attempts to connect: the first, and the longest. Default 20 ms and 1 s.
     ///
     /// Each failure doubles the pause, and each pause is shortened by up to half at random.
+    ///
+    /// A new connection that is refused before its first loan, because [`Manager::is_valid`] or
+    /// [`on_acquire`](Self::on_acquire) fails, is replaced at once; if its replacement is refused, too, the same pauses
+    /// begin. They end when a new connection passes.
     #[must_use]
     pub fn connect_backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.config.backoff = (first, longest);
@@ -268,8 +273,9 @@ impl<M: Manager, I: IdleSet> Builder<M, I> {
     /// # Errors
     ///
     /// [`BuildError::Config`] names an option with an impossible value. [`BuildError::Connect`] tells why the first
-    /// connections could not be opened within `acquire_timeout`; an error that trying again cannot mend
-    /// ([`Manager::is_transient`]) is returned at once. The pool is closed then.
+    /// connections could not be opened within `acquire_timeout`; at once when trying again cannot mend it
+    /// ([`Manager::is_transient`]), and as soon as callers would be turned away
+    /// ([`fail_fast_after`](Self::fail_fast_after)). The pool is closed then.
     pub fn build(self, manager: M) -> Result<Pool<M, I>, BuildError<M::Error>> {
         let pool = self.build_unchecked(manager)?;
         pool.wait_for_min_idle()?;
@@ -291,6 +297,12 @@ impl Config {
     /// Slots.
     pub(crate) fn capacity(&self) -> usize {
         self.capacity.unwrap_or(self.max_size)
+    }
+
+    /// How long to wait after a failure that came after so many others, in a row.
+    pub(crate) fn pause_after(&self, others: u32) -> Duration {
+        let (first, longest) = self.backoff;
+        shortened(first.saturating_mul(1 << others.min(20)).min(longest), 2)
     }
 
     /// The same options if they make sense together.

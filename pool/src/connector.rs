@@ -8,7 +8,6 @@
 use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering as StdOrdering;
 use std::time::{Duration, Instant};
 
 use crate::Manager;
@@ -34,6 +33,10 @@ pub(crate) enum Job {
     /// Validates a connection that nobody asked for.
     KeepAlive(Held),
 }
+
+/// How long a validation or a reset may take before the pool opens another connection for whoever waits for it. Long for
+/// a round trip, short for those who wait behind one that hangs.
+pub(crate) const CHECKED_WITHIN: Duration = Duration::from_millis(100);
 
 impl Job {
     pub(crate) fn lane(&self) -> Lane {
@@ -70,20 +73,28 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     pub(crate) fn next_to_connect(&self) -> Option<Held> {
         let mut supply = self.supply.lock();
         // While connecting fails, one attempt at a time finds out whether it still does.
-        let limit = if supply.course.failures > 0 { 1 } else { self.config.max_connecting };
+        let is_failing = supply.course.failures > 0 || supply.refusals.cause().is_some();
+        let limit = if is_failing { 1 } else { self.config.max_connecting };
         if supply.connecting >= limit || !self.has_use_for(supply.connecting + 1, &supply) {
             return None;
         }
-        if let Some(retry_at) = supply.course.retry_at
+        if let Some(retry_at) = supply.retry_at()
             && now() < retry_at
         {
             return None; // the upkeep thread comes back to it
         }
         let held = supply.take_vacant()?;
         supply.connecting += 1;
-        self.slots.slot(&held).epoch.store(supply.epoch(), Ordering::Relaxed);
+        self.stamp(&held, &supply);
         self.slots.mark(&held, Phase::Connecting);
         Some(held)
+    }
+
+    /// Notes in which times the slot's next connection is opened.
+    fn stamp(&self, held: &Held, supply: &Supply<M::Error>) {
+        let slot = self.slots.slot(held);
+        slot.epoch.store(supply.epoch(), Ordering::Relaxed);
+        slot.generation.store(supply.refusals.generation(), Ordering::Relaxed);
     }
 
     /// Whether there is a use for so many connections that are being opened.
@@ -92,12 +103,48 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     /// waiter, before it stops being counted as connecting, so nothing is opened twice for one need.
     fn has_use_for(&self, connecting: usize, supply: &Supply<M::Error>) -> bool {
         // An open breaker wants to know when it may close.
-        if connecting <= usize::from(supply.course.is_open) || connecting <= self.waiters.waiting() {
+        if connecting <= usize::from(supply.course.is_open) {
+            return true;
+        }
+        let waiting = self.waiters.waiting();
+        if connecting <= waiting && connecting <= waiting.saturating_sub(self.about_to_come()) {
             return true;
         }
         let min_idle = self.config.min_idle.min(supply.max_size());
+        let idle = || self.slots.state().idle + self.borrowed_by_upkeep.load(Ordering::SeqCst);
         connecting <= min_idle.saturating_sub(supply.idle_at_most())
-            || connecting <= min_idle && connecting <= min_idle.saturating_sub(self.slots.state().idle)
+            || connecting <= min_idle && connecting <= min_idle.saturating_sub(idle())
+    }
+
+    /// Connections that are being validated or reset, and will be had sooner than a new one, or else will be closed.
+    ///
+    /// A check that hangs is none of them: after [`CHECKED_WITHIN`] its connection is no longer reckoned with, and the
+    /// upkeep thread asks again.
+    fn about_to_come(&self) -> usize {
+        let is_checked = |index: &usize| self.slots.phase_is(*index, Phase::Checking);
+        let mut checked = (0..self.slots.len()).filter(is_checked).peekable();
+        if checked.peek().is_none() {
+            return 0;
+        }
+        let (tick, patience) = (self.ticks_now(), ticks(CHECKED_WITHIN));
+        let ends = checked.map(|index| self.slots.slot_at(index).checked_at.load(Ordering::Relaxed) + patience);
+        let (mut coming, mut first_end) = (0, NEVER);
+        for end in ends.filter(|end| *end > tick) {
+            coming += 1;
+            first_end = first_end.min(end);
+        }
+        if coming > 0 {
+            self.plan.nudge(self.started + Duration::from_millis(first_end));
+        }
+        coming
+    }
+
+    /// Has a connection checked by a worker.
+    pub(crate) fn submit_check(&self, job: impl FnOnce(Held) -> Job, held: Held) {
+        // Before the slot shows that it is being checked; a demand that sees the one and not the other opens one more.
+        self.slots.slot(&held).checked_at.store(self.ticks_now(), Ordering::Relaxed);
+        self.slots.mark(&held, Phase::Checking);
+        self.submit(job(held));
     }
 
     /// Opens every connection there may be, on this thread. For models, which have few threads to spare.
@@ -118,6 +165,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             Job::Validate(held) => {
                 tally(&self.tallies.validations);
                 if let Some(held) = self.check(held, Call::Validate, |connection| self.manager.is_valid(connection)) {
+                    self.validation_passed(&held);
                     self.validated(held);
                 }
                 self.validation_ended();
@@ -134,6 +182,9 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
                 if let Some(held) = self.check(held, Call::Validate, |connection| self.manager.is_valid(connection)) {
                     self.kept_alive(held);
                 }
+                self.borrowed_by_upkeep.fetch_sub(1, Ordering::SeqCst);
+                // Until now it was counted as idle, whatever it came to.
+                self.demand();
                 self.validation_ended();
                 // There is room for another.
                 self.keep_alive();
@@ -219,13 +270,16 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         tally(&self.tallies.connects);
         tracing::debug!(db.client.connection.pool.name = %self.config.name, slot = held.index(), "connected");
         self.install(held, connection, took);
-        {
+        let former = {
             // Only now, so that it is counted as connecting until it is counted as idle, and `demand` asks for no more
             // than it needs.
             let mut supply = self.supply.lock();
             supply.connecting -= 1;
-            self.book_success(&mut supply);
-        }
+            self.book_success(&mut supply)
+        };
+        // An error's destructor is foreign code, so it runs after the lock is given up.
+        drop(former);
+        self.tell_notices();
         self.notify_supply_changed();
         self.demand();
     }
@@ -238,6 +292,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         let slot = self.slots.slot(&held);
         slot.expires_at.store(tick.saturating_add(lifetime), Ordering::Relaxed);
         slot.checked_at.store(tick, Ordering::Relaxed);
+        slot.loans_before.store(slot.loans.load(Ordering::Relaxed), Ordering::Relaxed);
         // No tick: the first checkin sets the ages.
         slot.idle_since.store(NEVER, Ordering::Relaxed);
         self.slots.mark(&held, Phase::Lent);
@@ -251,11 +306,10 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             let mut supply = self.supply.lock();
             let taken = supply.take_vacant();
             if let Some(held) = &taken {
-                self.slots.slot(held).epoch.store(supply.epoch(), Ordering::Relaxed);
+                self.stamp(held, &supply);
                 self.slots.mark(held, Phase::Lent);
                 // There is a live connection again, so waiting is worth it.
-                supply.course.is_open = false;
-                self.is_breaker_open.store(false, StdOrdering::Relaxed);
+                self.set_breaker(&mut supply, false);
             }
             taken
         };
@@ -264,6 +318,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
                 tracing::debug!(db.client.connection.pool.name = %self.config.name, slot = held.index(), "a connection was added");
                 tally(&self.tallies.added);
                 self.install(held, connection, Duration::ZERO);
+                self.tell_notices();
                 self.notify_supply_changed();
                 Ok(())
             }
@@ -276,15 +331,17 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         tracing::warn!(db.client.connection.pool.name = %self.config.name, %error, "could not connect");
         tally(&self.tallies.connect_failures);
         let error = Arc::new(error);
-        let (retry_at, tells) = {
+        // What it supersedes is dropped after the lock: errors are foreign code.
+        let (retry_at, tells, _superseded) = {
             let mut supply = self.supply.lock();
-            let (first, longest) = self.config.backoff;
-            let pause = first.saturating_mul(1 << supply.course.failures.min(20)).min(longest);
+            let superseded = supply.course.last_failure.clone();
             let ended = now();
-            let retry_at = ended + shortened(pause, 2);
+            let retry_at = ended + self.config.pause_after(supply.course.failures);
             supply.connecting -= 1;
-            (retry_at, self.book_failure(&mut supply, &error, is_hopeless, (began, ended), retry_at))
+            let tells = self.book_failure(&mut supply, &error, is_hopeless, (began, ended), retry_at);
+            (retry_at, tells, superseded)
         };
+        self.tell_notices();
         self.vacate(held);
         if tells {
             self.waiters.fail_all(&Failure::Connect(error), false);
@@ -305,10 +362,12 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
                 self.slots.mark(&held, Phase::Lent);
                 return Some(held);
             }
-            Some(Err(error)) => self.call_failed(self.connection_id(&held), error),
+            Some(Err(error)) => self.call_failed(&held, error),
             None => {}
         }
         self.retire(held, Reason::Broken);
+        // Whoever reckoned with it needs another, and closing it may take long.
+        self.demand();
         None
     }
 
@@ -342,7 +401,8 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
                     return Ok(());
                 }
             }
-            if let Some(source) = supply.last_failure().filter(|_| supply.course.is_hopeless) {
+            let course = &supply.course;
+            if let Some(source) = supply.last_failure().filter(|_| course.is_hopeless || course.is_open) {
                 let failure = Failure::Connect(Arc::clone(source));
                 drop(supply);
                 return Err(self.failed(failure, since));
@@ -357,7 +417,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
 }
 
 /// The duration, less up to one `part`-th of it, at random: what begins together must not end together.
-fn shortened(duration: Duration, part: u32) -> Duration {
+pub(crate) fn shortened(duration: Duration, part: u32) -> Duration {
     let most = duration / part;
     // Each `RandomState` has keys of its own.
     let share = if cfg!(any(loom, shuttle)) { 0 } else { RandomState::new().hash_one(0) as u32 };

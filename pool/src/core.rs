@@ -20,8 +20,9 @@ use crate::extras::{Caller, Extras};
 use crate::hooks::{Hooks, LastFailure};
 use crate::idle::IdleSet;
 use crate::loans::LoanWatch;
+use crate::notices::Notices;
 use crate::reserve::Reserve;
-use crate::slot::{Held, NEVER, Phase, SlotTable};
+use crate::slot::{Held, NEVER, SlotTable};
 use crate::spin::Spin;
 use crate::supply::Supply;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
@@ -78,6 +79,7 @@ pub(crate) struct Tallies {
     pub(crate) surplus: StdAtomicU64,
     pub(crate) added: StdAtomicU64,
     pub(crate) breaker_openings: StdAtomicU64,
+    pub(crate) pauses: StdAtomicU64,
 }
 
 /// Adds one to a number that is only ever read for show.
@@ -107,6 +109,12 @@ pub(crate) struct Core<M: Manager, I> {
     pub(crate) is_breaker_open: StdAtomicBool,
     /// Validations asked for and not ended.
     pub(crate) validating: AtomicUsize,
+    /// Idle connections that the upkeep thread has in its hands, to set them aside or to keep them alive. Never too few;
+    /// whoever lowers it asks for [`demand`](Self::demand) next.
+    pub(crate) borrowed_by_upkeep: AtomicUsize,
+    /// New connections have been refused, and none has been accepted since. Written under the supply's lock.
+    pub(crate) is_refusing: StdAtomicBool,
+    pub(crate) notices: Notices<M::Error>,
     pub(crate) reserve: Reserve,
     pub(crate) spin: Spin,
     pub(crate) config: Config,
@@ -146,6 +154,9 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
                 is_breaker_open: StdAtomicBool::new(false),
                 extras: Extras::new(&config, &hooks, config.capacity()),
                 validating: AtomicUsize::new(0),
+                borrowed_by_upkeep: AtomicUsize::new(0),
+                is_refusing: StdAtomicBool::new(false),
+                notices: Notices::default(),
                 reserve: Reserve::new(),
                 spin: Spin::new(),
                 started,
@@ -229,8 +240,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         if self.validating.fetch_add(1, Ordering::Relaxed) >= self.config.max_connecting {
             return Some(held);
         }
-        self.slots.mark(&held, Phase::Checking);
-        self.submit(Job::Validate(held));
+        self.submit_check(Job::Validate, held);
         None
     }
 
@@ -291,8 +301,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         let dirty = self.manager.is_dirty(connection);
         let held = rescue.disarm();
         if dirty {
-            self.slots.mark(&held, Phase::Checking);
-            self.submit(Job::Reset(held));
+            self.submit_check(Job::Reset, held);
         } else {
             self.freshen(held);
         }
@@ -427,6 +436,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             surplus: get(&tallies.surplus),
             added: get(&tallies.added),
             breaker_openings: get(&tallies.breaker_openings),
+            pauses: get(&tallies.pauses),
         }
     }
 
@@ -462,21 +472,30 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         if state.is_paused {
             return AcquireError::Paused { waited, state };
         }
-        let connect_failure = self.supply.lock().last_failure().map(Arc::clone);
+        let (connect_failure, refusal) = {
+            let supply = self.supply.lock();
+            (supply.last_failure().map(Arc::clone), supply.refusals.cause().map(Arc::clone))
+        };
         if let Some(source) = connect_failure
             && (state.size < state.max_size || state.connecting > 0)
         {
             return AcquireError::ConnectFailed { waited, state, source };
         }
-        // Nobody who did not wait has seen a failure of others.
-        let last_failure = if waited.is_zero() { None } else { self.last_failure.within(waited) };
-        let are_all_lent = state.lent >= state.max_size;
-        if are_all_lent || (state.lent + state.idle >= state.max_size && last_failure.is_none()) {
+        // Nobody who did not wait has seen a failure of others; but what keeps the pool from opening concerns everybody.
+        let seen = if waited.is_zero() { None } else { self.last_failure.within(waited) };
+        let last_failure = seen.or(refusal);
+        if is_exhausted(&state, last_failure.is_some()) {
             let oldest_loan = self.oldest_loan().map(Box::new);
             return AcquireError::Exhausted { waited, state, oldest_loan };
         }
         AcquireError::TimedOut { waited, state, last_failure }
     }
+}
+
+/// Whether there was nothing to be had because others had it, rather than because it was being opened or checked, or was
+/// found to be no good.
+pub(crate) fn is_exhausted(state: &State, has_failure: bool) -> bool {
+    state.lent >= state.max_size || (state.lent + state.idle >= state.max_size && !has_failure)
 }
 
 /// The moment at which a time that begins at `since` is over. A time that no clock will ever show is cut.

@@ -23,6 +23,11 @@ use crate::{Loan, Manager};
 /// [`CheckedIn`](Event::CheckedIn), then [`Closed`](Event::Closed). A detached connection ends with
 /// [`Detached`](Event::Detached) instead of the last two. Nothing is promised about events of different connections,
 /// and a [`LongLoan`](Event::LongLoan), which another thread notices, may come after the loan's end.
+///
+/// What concerns the whole pool comes in the order in which it happened, one event after the other:
+/// [`BreakerOpened`](Event::BreakerOpened) and [`BreakerClosed`](Event::BreakerClosed) by turns, and so
+/// [`Paused`](Event::Paused) and [`Resumed`](Event::Resumed). Each may be told on another thread than it happened on, if
+/// that one is just telling the one before.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -104,6 +109,24 @@ pub enum Event<'a> {
         /// The loan.
         loan: &'a Loan,
     },
+    /// The database is down: from now on callers are turned away instead of waiting. See
+    /// [`fail_fast_after`](crate::Builder::fail_fast_after).
+    BreakerOpened {
+        /// What they are told: a [`ConnectError`](crate::ConnectError).
+        error: &'a (dyn Error + 'static),
+        /// How long connecting has failed without a success.
+        failing_for: Duration,
+    },
+    /// Callers are no longer turned away: a connection was opened or added, or another error shows that the database is
+    /// not down.
+    BreakerClosed {
+        /// How long they were.
+        open_for: Duration,
+    },
+    /// [`Pool::pause`](crate::Pool::pause) was called; nobody is served. Not told when the pool was paused already.
+    Paused,
+    /// [`Pool::resume`](crate::Pool::resume) was called; callers are served again. Not told when the pool was not paused.
+    Resumed,
 }
 
 /// Why a pool closed a connection.

@@ -214,6 +214,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             if let Some(Err(error)) = passed {
                 return self.give_up_on(held, error);
             }
+            self.accepted(&held);
         }
         let slot = self.slots.slot(&held);
         slot.count_loan();
@@ -242,7 +243,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     }
 
     fn give_up_on(&self, held: Held, error: CallError<M::Error>) -> Option<Held> {
-        self.call_failed(self.connection_id(&held), error);
+        self.call_failed(&held, error);
         self.retire(held, CloseReason::Broken);
         None
     }
@@ -272,7 +273,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         let passed = connection.map(|connection| caught(Call::OnCheckin, || hook(connection)));
         match passed {
             Some(Err(error)) => {
-                self.call_failed(id, error);
+                self.call_failed(&held, error);
                 (held, true)
             }
             _ => (held, false),

@@ -22,6 +22,7 @@ use crate::core::{Core, tally};
 use crate::error::{Call, CallError};
 use crate::events::{Event, Observer};
 use crate::idle::IdleSet;
+use crate::slot::Held;
 use crate::sync::{Mutex, now};
 
 /// A hook that may refuse the connection.
@@ -158,8 +159,9 @@ impl<E: Error + 'static> LastFailure<E> {
 
 impl<M: Manager, I: IdleSet> Core<M, I> {
     /// A call that decides about an open connection has failed; the connection is lost.
-    pub(crate) fn call_failed(&self, connection: u64, error: CallError<M::Error>) {
+    pub(crate) fn call_failed(&self, held: &Held, error: CallError<M::Error>) {
         let tallies = &self.tallies;
+        let connection = self.connection_id(held);
         match error.call() {
             Call::Validate => tally(&tallies.validation_failures),
             Call::Reset => tally(&tallies.reset_failures),
@@ -175,7 +177,9 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             }
         }
         self.emit(Event::CallFailed { connection, error: &error });
-        let replaced = self.last_failure.0.lock().replace((now(), Arc::new(error)));
+        let error = Arc::new(error);
+        self.book_refusal(held, &error);
+        let replaced = self.last_failure.0.lock().replace((now(), error));
         // An error's destructor is foreign code, so it runs after the lock is given up.
         drop(replaced);
     }

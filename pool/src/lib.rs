@@ -198,10 +198,12 @@ pub mod managers;
 pub mod metrics;
 #[cfg(all(test, any(loom, shuttle)))]
 mod models;
+mod notices;
 mod pause;
 mod pool;
 #[cfg(feature = "r2d2")]
 pub mod r2d2_compat;
+mod refusals;
 mod reserve;
 mod retire;
 #[cfg(feature = "settings")]

@@ -131,7 +131,7 @@ impl<M: Manager, I: IdleSet> Source for Core<M, I> {
 type Count = fn(&Counters) -> u64;
 
 /// Name, help, value. The names are those of the fields, but for the one that has a name in the conventions.
-const COUNTS: [(&str, &str, Count); 24] = [
+const COUNTS: [(&str, &str, Count); 25] = [
     ("timeouts", "Acquires whose time ran out", |counters| counters.timeouts),
     ("checkouts", "Connections handed to callers", |counters| counters.checkouts),
     ("waits", "Acquires that found nothing at once and stood in line", |counters| counters.waits),
@@ -155,6 +155,7 @@ const COUNTS: [(&str, &str, Count); 24] = [
     ("surplus", "Connections given up because the pool was made smaller", |counters| counters.surplus),
     ("added", "Connections taken in that were opened elsewhere", |counters| counters.added),
     ("breaker_openings", "Times that the breaker opened", |counters| counters.breaker_openings),
+    ("pauses", "Times that the pool was paused", |counters| counters.pauses),
     ("long_loans", "Loans that lasted longer than leak_after", |counters| counters.long_loans),
 ];
 

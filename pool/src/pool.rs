@@ -149,11 +149,33 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     #[inline(always)]
     #[track_caller]
     pub fn get_owned(&self) -> Result<OwnedGuard<M, I>, AcquireError<M::Error>> {
+        self.get_owned_timeout(self.core.config.acquire_timeout)
+    }
+
+    /// Like [`get_timeout`](Self::get_timeout), with a guard that borrows nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`AcquireError`] says what was missing.
+    #[inline(always)]
+    #[track_caller]
+    pub fn get_owned_timeout(&self, timeout: Duration) -> Result<OwnedGuard<M, I>, AcquireError<M::Error>> {
         let held = match self.core.checkout() {
             Some(held) => held,
-            None => self.core.acquire_blocking(self.core.config.acquire_timeout)?,
+            None => self.core.acquire_blocking(timeout)?,
         };
         Ok(OwnedGuard::new(Arc::clone(&self.core), held))
+    }
+
+    /// Like [`try_get`](Self::try_get), with a guard that borrows nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`AcquireError`], with a wait of zero.
+    #[inline(always)]
+    #[track_caller]
+    pub fn try_get_owned(&self) -> Result<OwnedGuard<M, I>, AcquireError<M::Error>> {
+        self.get_owned_timeout(Duration::ZERO)
     }
 
     /// Like [`get_async`](Self::get_async), with a future and a guard that borrow nothing.
@@ -164,7 +186,18 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     #[inline]
     #[track_caller]
     pub fn get_owned_async(&self) -> AcquireOwned<M, I> {
-        AcquireOwned::new(Arc::clone(&self.core), self.core.config.acquire_timeout)
+        self.get_owned_async_timeout(self.core.config.acquire_timeout)
+    }
+
+    /// Like [`get_async_timeout`](Self::get_async_timeout), with a future and a guard that borrow nothing.
+    ///
+    /// # Errors
+    ///
+    /// The future's; [`AcquireError`] says what was missing.
+    #[inline]
+    #[track_caller]
+    pub fn get_owned_async_timeout(&self, timeout: Duration) -> AcquireOwned<M, I> {
+        AcquireOwned::new(Arc::clone(&self.core), timeout)
     }
 
     /// The pool's counts at this moment.
@@ -270,7 +303,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     ///
     /// Acquires wait in line meanwhile, and their time runs; who runs out of it is told
     /// [`Paused`](AcquireError::Paused). No connection is opened for them, but `min_idle` is kept. May be called again,
-    /// to no effect; pauses are not counted.
+    /// to no effect: one `resume` ends it.
     pub fn pause(&self) {
         self.core.pause();
     }

@@ -84,8 +84,12 @@ pub(crate) struct Slot<C> {
     /// Loans so far, of all connections this slot has had.
     pub(crate) loans: AtomicU64,
     connection: UnsafeCell<Option<C>>,
-    /// When the connection was last asked whether it is valid, or opened. Behind the connection, since no loan needs it.
+    /// When a check of the connection last began, or when it was opened. Behind the connection, since no loan needs it.
     pub(crate) checked_at: AtomicU64,
+    /// `loans` when the connection was opened.
+    pub(crate) loans_before: AtomicU64,
+    /// How many refusals there had been when the connection began to be opened: see [`refusals`](crate::refusals).
+    pub(crate) generation: AtomicU32,
 }
 
 /// All slots of a pool.
@@ -111,6 +115,8 @@ impl<C> SlotTable<C> {
                 loans: AtomicU64::new(0),
                 connection: UnsafeCell::new(None),
                 checked_at: AtomicU64::new(0),
+                loans_before: AtomicU64::new(0),
+                generation: AtomicU32::new(0),
             })
             .collect();
         let rights = (0..capacity).rev().map(Held::new).collect();

@@ -102,4 +102,6 @@ pub struct Counters {
     pub added: u64,
     /// Times that the breaker opened: see [`fail_fast_after`](crate::Builder::fail_fast_after).
     pub breaker_openings: u64,
+    /// Times that the pool was [paused](crate::Pool::pause).
+    pub pauses: u64,
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::error::ConnectError;
+use crate::refusals::Refusals;
 use crate::slot::Held;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
@@ -25,6 +26,7 @@ pub(crate) struct Supply<E: Error + 'static> {
     old: usize,
     pub(crate) connecting: usize,
     pub(crate) course: Course<E>,
+    pub(crate) refusals: Refusals<E>,
     closed: bool,
     /// Whether the pool may grow, for those who do not want to take the lock. Written under it.
     has_room: Arc<AtomicBool>,
@@ -45,6 +47,8 @@ pub(crate) struct Course<E: Error + 'static> {
     pub(crate) is_hopeless: bool,
     /// Callers are turned away: see [`breaker`](crate::breaker).
     pub(crate) is_open: bool,
+    /// Since when.
+    pub(crate) opened_at: Option<Instant>,
 }
 
 impl<E: Error + 'static> Default for Course<E> {
@@ -57,6 +61,7 @@ impl<E: Error + 'static> Default for Course<E> {
             last_failure: None,
             is_hopeless: false,
             is_open: false,
+            opened_at: None,
         }
     }
 }
@@ -72,6 +77,7 @@ impl<E: Error + 'static> Supply<E> {
             old: 0,
             connecting: 0,
             course: Course::default(),
+            refusals: Refusals::default(),
             closed: false,
             has_room: Arc::new(AtomicBool::new(true)),
         }
@@ -91,6 +97,11 @@ impl<E: Error + 'static> Supply<E> {
     /// Why connecting fails at the moment; `None` when it does not.
     pub(crate) fn last_failure(&self) -> Option<&Arc<ConnectError<E>>> {
         self.course.last_failure.as_ref()
+    }
+
+    /// When the next attempt to connect may begin; `None`: now.
+    pub(crate) fn retry_at(&self) -> Option<Instant> {
+        self.course.retry_at.max(self.refusals.retry_at())
     }
 
     pub(crate) fn close(&mut self) {

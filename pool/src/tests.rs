@@ -13,7 +13,7 @@ use crate::guard::Guard;
 use crate::idle::{IdleSet, LockFreeQueue, MutexQueue, Slots};
 use crate::slot::Phase;
 use crate::upkeep::Rhythm;
-use crate::waiters::{PAUSED, RETIRE};
+use crate::waiters::{Alarm, PAUSED, RETIRE};
 use crate::{Manager, State};
 
 /// Counts its calls.
@@ -98,6 +98,63 @@ fn a_queued_connect_is_not_old_after_a_purge<I: IdleSet>() {
     assert_eq!((core.state().idle, core.counters().purged), (1, 0));
     drop(waiter);
     drop(Guard::new(&core, core.checkout().expect("the gate is open again")));
+}
+
+/// A waiter that has just found a connection is in line until it leaves; nothing is opened for it.
+fn nothing_is_opened_for_a_waiter_that_looks<I: IdleSet>() {
+    let core = core::<I>(Config { max_size: 4, ..Config::default() });
+    let alarm = || Alarm::Task(std::task::Waker::noop().clone());
+    let later = core.started + Duration::from_secs(3600);
+    let (mut first, _) = core.waiters.enter(alarm(), core.started, later, false).expect("open");
+    assert!(core.next_to_connect().is_none(), "it may find something");
+    core.waiters.end_look(&mut first);
+    let one = core.next_to_connect().expect("it found nothing");
+    let (second, _) = core.waiters.enter(alarm(), core.started, later, false).expect("open");
+    assert!(core.next_to_connect().is_none(), "one is on its way, and one looks");
+    // A task that is polled for another reason looks, too.
+    core.waiters.begin_look(&mut first);
+    assert_eq!(core.waiters.waiting(), 0);
+    core.waiters.end_look(&mut first);
+    assert_eq!(core.waiters.waiting(), 1);
+    assert!(core.waiters.leave(second).is_none() && core.waiters.leave(first).is_none());
+    assert_eq!(core.waiters.waiting(), 0);
+    // The count of those who look is even again.
+    let third = waiting(&core);
+    assert_eq!(core.waiters.waiting(), 1);
+    core.run(Job::Connect(one));
+    assert_eq!((core.waiters.waiting(), core.manager.connects.load(Ordering::Relaxed)), (0, 1));
+    drop(third);
+    assert_eq!(core.state(), State { max_size: 4, size: 1, idle: 1, ..State::default() });
+}
+
+#[test]
+fn exhaustion_is_told_from_other_reasons() {
+    let state = |lent, idle, checking| State {
+        max_size: 3,
+        size: lent + idle + checking,
+        lent,
+        idle,
+        checking,
+        ..State::default()
+    };
+    for (lent, idle, checking, has_failure, expected) in [
+        (3, 0, 0, false, true),
+        // Whatever was found to be no good meanwhile, others have all there is.
+        (3, 0, 0, true, true),
+        (2, 0, 1, false, false),
+        (2, 0, 0, false, false),
+        // One came back in the last moment, for somebody else.
+        (2, 1, 0, false, true),
+        // It was no good for us.
+        (2, 1, 0, true, false),
+        (1, 1, 1, false, false),
+        (0, 0, 0, false, false),
+        // Made smaller while lent.
+        (4, 0, 0, true, true),
+    ] {
+        let state = state(lent, idle, checking);
+        assert_eq!(crate::core::is_exhausted(&state, has_failure), expected, "{state}, {has_failure}");
+    }
 }
 
 fn idle_config() -> Config {
@@ -195,6 +252,7 @@ for_every_kind!(
     a_queued_connect_is_dropped_when_the_demand_has_ended,
     a_queued_connect_is_not_old_after_a_purge,
     a_connect_that_comes_to_nothing_settles_its_purge,
+    nothing_is_opened_for_a_waiter_that_looks,
     a_suspended_machine_evicts_nothing,
     a_suspended_machine_outlives_lifetimes,
     a_clock_that_jumps_back_evicts_nothing,

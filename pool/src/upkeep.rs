@@ -137,7 +137,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             rhythm.beat_at = time + rhythm.period;
         }
         self.demand();
-        let retry_at = self.supply.lock().course.retry_at;
+        let retry_at = self.supply.lock().retry_at();
         if let Some(retry_at) = retry_at.filter(|retry_at| *retry_at > time) {
             self.plan.nudge(retry_at);
         }
@@ -202,10 +202,13 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             return;
         }
         let mut chosen = Vec::new();
+        self.borrowed_by_upkeep.fetch_add(by_age.len(), Ordering::SeqCst);
         self.idle.sweep(&self.slots, &mut |index| by_age.iter().any(|(_, oldest)| *oldest == index), &mut chosen);
         for held in chosen {
             self.reserve.set_aside(&self.slots, held);
         }
+        // The beat asks for demand next.
+        self.borrowed_by_upkeep.fetch_sub(by_age.len(), Ordering::SeqCst);
         self.attend_after_setting_aside();
     }
 
@@ -236,18 +239,28 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         if room == 0 || !(0..self.slots.len()).any(|index| is_idle(index) && is_due(index)) {
             return;
         }
+        let mut borrowed = 0;
         let mut choose = |index: usize| {
             let is_chosen = room > 0 && is_due(index);
             room -= usize::from(is_chosen);
+            if is_chosen {
+                // Before it is taken: it stays one of those that `min_idle` asks for.
+                self.borrowed_by_upkeep.fetch_add(1, Ordering::SeqCst);
+                borrowed += 1;
+            }
             is_chosen
         };
         let mut chosen = Vec::new();
         self.reserve.sweep(&self.slots, &mut choose, &mut chosen);
         self.idle.sweep(&self.slots, &mut choose, &mut chosen);
+        let missed = borrowed - chosen.len();
+        if missed > 0 {
+            self.borrowed_by_upkeep.fetch_sub(missed, Ordering::SeqCst);
+            self.demand();
+        }
         for held in chosen {
             self.validating.fetch_add(1, Ordering::Relaxed);
-            self.slots.mark(&held, Phase::Checking);
-            self.submit(Job::KeepAlive(held));
+            self.submit_check(Job::KeepAlive, held);
         }
         // A sweep of a queue takes out what it gives back, so somebody may have looked in vain.
         if self.waiters.attention() & NOTIFY != 0 {

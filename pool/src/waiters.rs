@@ -98,6 +98,15 @@ impl Alarm {
 #[must_use = "a dropped ticket is a waiter that never leaves the line"]
 pub(crate) struct Ticket {
     place: u32,
+    /// It counts as [`looking`](Waiters::looking).
+    is_looking: bool,
+}
+
+impl Ticket {
+    /// Whether the waiter has not said yet what came of its look.
+    pub(crate) fn is_looking(&self) -> bool {
+        self.is_looking
+    }
 }
 
 /// What a waiter finds at its place.
@@ -121,6 +130,8 @@ pub(crate) struct Waiters<F> {
     overdue_at: AtomicU64,
     /// Everybody in the line, in whatever state.
     count: AtomicUsize,
+    /// Those that are looking for something idle at this moment: each may have a connection already.
+    looking: AtomicUsize,
     line: Mutex<Line<F>>,
     fairness: Fairness,
     started: Instant,
@@ -132,6 +143,7 @@ impl<F: Clone> Waiters<F> {
             attention: CachePadded::new(AtomicU32::new(0)),
             overdue_at: AtomicU64::new(NEVER),
             count: AtomicUsize::new(0),
+            looking: AtomicUsize::new(0),
             line: Mutex::new(Line::new()),
             fairness,
             started,
@@ -160,10 +172,33 @@ impl<F: Clone> Waiters<F> {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Acquires in the line that nothing is on its way to and that may be served.
+    /// Acquires in the line that found nothing, that nothing is on its way to and that may be served.
+    ///
+    /// For each that still looks there is one fewer, lest a connection be opened for somebody who has just found one.
+    /// Whoever ends a look therefore asks in turn whether the pool may grow.
     pub(crate) fn waiting(&self) -> usize {
+        // There is room; now count. Partner: the fence in `found_nothing`.
+        fence(Ordering::SeqCst);
         let line = self.line.lock();
-        if line.raised & PAUSED == 0 { line.waiting } else { 0 }
+        if line.raised & PAUSED == 0 { line.waiting.saturating_sub(self.looking.load(Ordering::Relaxed)) } else { 0 }
+    }
+
+    /// A waiter looks though nobody has told it to.
+    pub(crate) fn begin_look(&self, ticket: &mut Ticket) {
+        if !std::mem::replace(&mut ticket.is_looking, true) {
+            self.looking.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The look that a waiter owes after [`enter`](Self::enter) or [`rearm`](Self::rearm) was in vain.
+    ///
+    /// It asks next whether the pool may grow; whoever makes room says so and then counts who waits. With a full barrier
+    /// on both sides one sees the other. Model-checked: `a_vacant_slot_is_not_forgotten`.
+    pub(crate) fn end_look(&self, ticket: &mut Ticket) {
+        if std::mem::take(&mut ticket.is_looking) {
+            self.looking.fetch_sub(1, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+        }
     }
 
     /// Raises or lowers [`RETIRE`] or [`PAUSED`]. Whoever raises one must look for what was idle before.
@@ -197,11 +232,12 @@ impl<F: Clone> Waiters<F> {
         line.waiting += 1;
         let earliest = is_task && line.expect_due(deadline);
         self.count.fetch_add(1, Ordering::Relaxed);
+        self.looking.fetch_add(1, Ordering::Relaxed);
         self.update_attention(&line);
         drop(line);
         // Registered; now look. Partner: `attention` after a set's `give`.
         fence(Ordering::SeqCst);
-        Ok((Ticket { place: index }, earliest))
+        Ok((Ticket { place: index, is_looking: true }, earliest))
     }
 
     /// What has happened at this place. Something that is handed over is collected by this call; the place stays.
@@ -213,7 +249,7 @@ impl<F: Clone> Waiters<F> {
     ///
     /// The caller must look once more before it sleeps, unless this brings news. A task gives its current waker: the
     /// last one wins.
-    pub(crate) fn rearm(&self, ticket: &Ticket, waker: Option<&Waker>) -> News<F> {
+    pub(crate) fn rearm(&self, ticket: &mut Ticket, waker: Option<&Waker>) -> News<F> {
         // Cloning and dropping wakers is an executor's code: outside the lock.
         let mut fresh = waker.map(|waker| Alarm::Task(waker.clone()));
         let mut line = self.line.lock();
@@ -226,6 +262,7 @@ impl<F: Clone> Waiters<F> {
                 std::mem::swap(&mut place.alarm, &mut fresh);
             }
             line.waiting += 1;
+            self.begin_look(ticket);
             self.update_attention(&line);
             drop(line);
             drop(fresh);
@@ -244,6 +281,9 @@ impl<F: Clone> Waiters<F> {
             _ => None,
         };
         line.settle(ticket.place);
+        if ticket.is_looking {
+            self.looking.fetch_sub(1, Ordering::Relaxed);
+        }
         let alarm = line.remove(ticket.place);
         self.count.fetch_sub(1, Ordering::Relaxed);
         self.update_attention(&line);

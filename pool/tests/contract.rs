@@ -22,6 +22,7 @@ mod contract {
     mod builder;
     mod cancelling;
     mod closing;
+    mod doors;
     mod events;
     mod failing;
     mod faults;

@@ -104,6 +104,7 @@ fn a_scrape_shows_state_counters_and_times() {
         ("surplus", 0),
         ("added", 0),
         ("breaker_openings", 0),
+        ("pauses", 1),
     ] {
         assert_eq!(of_pool(&format!("{name}_total")), expected as f64, "{name} in\n{text}");
         assert!(text.contains(&format!("# TYPE db_client_connection_{name} counter\n")), "{name}");

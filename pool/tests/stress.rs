@@ -1,7 +1,8 @@
 //! Millions of random operations on every kind of pool.
 //!
 //! Whatever callers and the database do, there are never more connections than allowed, none has two holders, every
-//! caller is answered, and in the end the counts agree and nothing is left behind.
+//! caller is answered, and in the end the counts agree and nothing is left behind. Each kind is put to it twice: bare, and
+//! with [everything](stress::extras) that can be requested of a pool.
 //!
 //! - `STRESS_OPS`: operations per kind, default 400 000.
 //! - `STRESS_THREADS`: threads, default 8.
@@ -27,6 +28,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam::queue::{ArrayQueue, SegQueue};
 use pool::{AcquireError, AcquireOwned, Fairness, IdleSet, Manager, Pool, idle};
+
+mod stress {
+    pub(crate) mod extras;
+    use super::*;
+}
+use stress::extras;
 
 /// A run that takes longer hangs. Sanitizers slow everything down twentyfold.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -64,6 +71,8 @@ struct Connection {
     is_guest: bool,
     /// Plain on purpose.
     uses: u64,
+    /// Hooks and validations that it went through; plain, too.
+    hooked: u64,
     ledger: Arc<Ledger>,
 }
 
@@ -80,10 +89,14 @@ impl std::error::Error for Refused {}
 
 impl Connection {
     fn work(&mut self, work: impl FnOnce()) {
+        self.uses += 1;
+        self.alone(work);
+    }
+
+    fn alone(&self, work: impl FnOnce()) {
         if self.in_use.swap(true, Ordering::Relaxed) {
             self.ledger.two_holders.fetch_add(1, Ordering::Relaxed);
         }
-        self.uses += 1;
         work();
         self.in_use.store(false, Ordering::Relaxed);
     }
@@ -104,15 +117,21 @@ impl Drop for Connection {
     }
 }
 
-impl Database {
-    /// Fails now and then, panics more rarely.
-    fn answer(&self) -> Result<(), Refused> {
-        let call = self.ledger.calls.fetch_add(1, Ordering::Relaxed) + 1;
+impl Ledger {
+    /// Fails one call in `trouble`, panics more rarely.
+    fn answer(&self, trouble: u64) -> Result<(), Refused> {
+        let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         match call {
-            _ if call.is_multiple_of(self.trouble * 16) => panic_any(Refused),
-            _ if call.is_multiple_of(self.trouble) => Err(Refused),
+            _ if call.is_multiple_of(trouble * 16) => panic_any(Refused),
+            _ if call.is_multiple_of(trouble) => Err(Refused),
             _ => Ok(()),
         }
+    }
+}
+
+impl Database {
+    fn answer(&self) -> Result<(), Refused> {
+        self.ledger.answer(self.trouble)
     }
 }
 
@@ -141,13 +160,14 @@ impl Manager for Database {
             is_broken: false,
             is_guest: false,
             uses: 0,
+            hooked: 0,
             ledger,
         })
     }
 
     fn is_valid(&self, connection: &mut Connection) -> Result<(), Refused> {
-        connection.work(thread::yield_now);
-        connection.uses -= 1;
+        connection.hooked += 1;
+        connection.alone(thread::yield_now);
         self.answer()
     }
 
@@ -223,6 +243,8 @@ struct Run<I: IdleSet> {
     orphans: ArrayQueue<AcquireOwned<Database, I>>,
     done: AtomicU64,
     capacity: usize,
+    /// What was told, if everything was requested.
+    told: Option<Arc<extras::Told>>,
 }
 
 impl<I: IdleSet> Run<I> {
@@ -230,9 +252,13 @@ impl<I: IdleSet> Run<I> {
         if dice.roll(500) == 0 {
             return self.rule(dice);
         }
+        if self.told.is_some() && dice.roll(100) == 0 {
+            return extras::look(&self.pool, dice);
+        }
         match dice.roll(100) {
             0..50 => self.answered(self.pool.get(), |connection| self.using(connection, || ())),
-            50..60 => drop(self.pool.try_get().map(|mut connection| self.using(&mut connection, || ()))),
+            50..55 => drop(self.pool.try_get().map(|mut connection| self.using(&mut connection, || ()))),
+            55..60 => drop(self.pool.try_get_owned().map(|mut connection| self.using(&mut connection, || ()))),
             60..67 => {
                 let timeout = Duration::from_micros(dice.roll(300));
                 drop(
@@ -380,14 +406,29 @@ fn eventually(what: &str, mut has_happened: impl FnMut() -> bool) {
     }
 }
 
-fn stress<I: IdleSet>() {
+/// One pool and what it is put to.
+#[derive(Debug, Clone, Copy)]
+struct Scene {
+    max_size: usize,
+    min_idle: usize,
+    fairness: Fairness,
+    threads: u64,
+    /// Operations per thread.
+    share: u64,
+    seed: u64,
+    /// Whether everything is requested that a pool does only on request.
+    has_extras: bool,
+}
+
+fn stress<I: IdleSet>(has_extras: bool) {
     // The panics of this test are part of it.
     std::panic::set_hook(Box::new(|panic| {
         if !panic.payload().is::<Refused>() {
             eprintln!("{panic}");
         }
     }));
-    let operations = number("STRESS_OPS", 400_000);
+    // What is told of each loan costs more than the loan.
+    let operations = number("STRESS_OPS", 400_000) / if has_extras { 4 } else { 1 };
     let threads = number("STRESS_THREADS", 8);
     let seed = number("STRESS_SEED", RandomState::new().hash_one(0));
     println!("{}: STRESS_SEED={seed} STRESS_OPS={operations} STRESS_THREADS={threads}", I::NAME);
@@ -397,17 +438,24 @@ fn stress<I: IdleSet>() {
         (3, 0, Fairness::Free),
         (130, 100, Fairness::default()),
     ];
-    for (scene, (max_size, min_idle, fairness)) in scenes.into_iter().enumerate() {
-        let share = operations / scenes.len() as u64 / threads;
-        stress_one::<I>(max_size, min_idle, fairness, share, threads, seed ^ ((scene as u64) << 32));
+    let share = operations / scenes.len() as u64 / threads;
+    for (number, (max_size, min_idle, fairness)) in scenes.into_iter().enumerate() {
+        let seed = seed ^ ((number as u64) << 32);
+        stress_one::<I>(Scene { max_size, min_idle, fairness, threads, share, seed, has_extras });
     }
 }
 
-fn stress_one<I: IdleSet>(max_size: usize, min_idle: usize, fairness: Fairness, share: u64, threads: u64, seed: u64) {
+/// So many calls of the manager, or of a hook, come to one that fails.
+const TROUBLE: u64 = 13;
+
+fn stress_one<I: IdleSet>(scene: Scene) {
+    let Scene { max_size, min_idle, fairness, threads, share, seed, has_extras } = scene;
     let ledger = Arc::new(Ledger::default());
     let capacity = max_size + 2;
-    let pool = Pool::<Database, I>::builder()
-        .name(format!("st-{}", I::NAME))
+    // The kernel keeps 15 bytes of a thread's name, and pools of two tests may live at the same time.
+    let name = format!("s{}-{}", if has_extras { 'x' } else { 't' }, I::NAME);
+    let mut options = Pool::<Database, I>::builder()
+        .name(&*name)
         .max_size(max_size)
         .capacity(capacity)
         .min_idle(min_idle)
@@ -417,10 +465,13 @@ fn stress_one<I: IdleSet>(max_size: usize, min_idle: usize, fairness: Fairness, 
         .max_lifetime(Duration::from_millis(150))
         .validate_after_idle(Duration::from_millis(8))
         .keepalive(Duration::from_millis(20))
-        .connect_backoff(Duration::from_millis(1), Duration::from_millis(4))
-        .build(Database { ledger: Arc::clone(&ledger), trouble: 13 })
-        .expect("good options");
-    let run = Run { pool, ledger, orphans: ArrayQueue::new(ORPHANS), done: AtomicU64::new(0), capacity };
+        .connect_backoff(Duration::from_millis(1), Duration::from_millis(4));
+    let told = has_extras.then(Arc::<extras::Told>::default);
+    if let Some(told) = &told {
+        options = extras::request(options, &ledger, told, TROUBLE);
+    }
+    let pool = options.build(Database { ledger: Arc::clone(&ledger), trouble: TROUBLE }).expect("good options");
+    let run = Run { pool, ledger, orphans: ArrayQueue::new(ORPHANS), done: AtomicU64::new(0), capacity, told };
     thread::scope(|scope| {
         for thread in 0..threads {
             let run = &run;
@@ -435,7 +486,7 @@ fn stress_one<I: IdleSet>(max_size: usize, min_idle: usize, fairness: Fairness, 
         watch(&run, share * threads);
     });
 
-    let Run { pool, ledger, orphans, .. } = run;
+    let Run { pool, ledger, orphans, told, .. } = run;
     drop(orphans);
     pool.resume();
     pool.resize(max_size).expect("within the capacity");
@@ -459,12 +510,16 @@ fn stress_one<I: IdleSet>(max_size: usize, min_idle: usize, fairness: Fairness, 
     assert_eq!(pool.state().lent, max_size);
     drop(guards);
     println!("  {fairness:?}, {} of {capacity}: {:?}", most_open, pool.counters());
+    if let Some(told) = &told {
+        extras::close_under_load(&pool, &ledger, threads);
+        told.judge(&pool);
+    }
     pool.close(PATIENCE / 10).expect("nothing is lent");
     assert_eq!((ledger.open.load(Ordering::Relaxed), ledger.alive.load(Ordering::Acquire)), (0, 0));
     assert_eq!(ledger.uses.load(Ordering::Relaxed), ledger.uses_counted.load(Ordering::Relaxed), "uses were lost");
     drop(pool);
     eventually("the pool's memory is freed", || Arc::strong_count(&ledger) == 1);
-    eventually("its threads end", || threads_named(&format!("st-{}", I::NAME)) == 0);
+    eventually("its threads end", || threads_named(&name) == 0);
 }
 
 /// Threads of this process by the beginning of their names, of which the kernel keeps 15 bytes.
@@ -477,22 +532,37 @@ fn threads_named(prefix: &str) -> usize {
 
 #[test]
 fn a_mutex_pool_survives() {
-    stress::<idle::MutexQueue>();
+    stress::<idle::MutexQueue>(false);
 }
 
 #[test]
 fn a_lock_free_pool_survives() {
-    stress::<idle::LockFreeQueue>();
+    stress::<idle::LockFreeQueue>(false);
 }
 
 #[test]
 fn a_slots_pool_survives() {
-    stress::<idle::Slots>();
+    stress::<idle::Slots>(false);
+}
+
+#[test]
+fn a_mutex_pool_with_extras_survives() {
+    stress::<idle::MutexQueue>(true);
+}
+
+#[test]
+fn a_lock_free_pool_with_extras_survives() {
+    stress::<idle::LockFreeQueue>(true);
+}
+
+#[test]
+fn a_slots_pool_with_extras_survives() {
+    stress::<idle::Slots>(true);
 }
 
 /// Not under ThreadSanitizer, which rightly reports the crate's own races.
 #[cfg(feature = "lockfree")]
 #[test]
 fn a_lockfree_crate_pool_survives() {
-    stress::<idle::LockfreeCrateQueue>();
+    stress::<idle::LockfreeCrateQueue>(false);
 }

@@ -195,3 +195,19 @@ fn a_panicking_hook_is_a_warning() {
     let warning = &log.wait_for("careless", "the observer panicked", 1)[0];
     assert_eq!((warning.level, warning.field("panic")), (Level::WARN, Some("\"no interest\"")));
 }
+
+#[test]
+fn a_breaker_and_a_pause_are_told() {
+    let log = Log::get();
+    let pool = options().name("fragile").fail_fast_after(Duration::ZERO).build(Moody::default()).unwrap();
+    drop(pool.get());
+    let warning = &log.wait_for("fragile", "the breaker opens", 1)[0];
+    assert_eq!((warning.level, warning.field("error")), (Level::WARN, Some("not in the mood")));
+    assert!(warning.field("failing_for").is_some(), "{warning:?}");
+    let end = &log.wait_for("fragile", "the breaker closes", 1)[0];
+    assert!(end.level == Level::INFO && end.field("open_for").is_some(), "{end:?}");
+    pool.pause();
+    pool.resume();
+    assert_eq!(log.wait_for("fragile", "paused", 1)[0].level, Level::INFO);
+    assert_eq!(log.wait_for("fragile", "resumed", 1)[0].level, Level::INFO);
+}

@@ -188,7 +188,7 @@ pub struct Check {
     /// Groups, each of six users
     #[arg(long, value_name = "COUNT", default_value_t = 6)]
     pub groups: u32,
-    /// Seconds of traffic
+    /// Seconds of traffic; an interrupt (SIGINT) ends it earlier, and the check goes on
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub duration: Duration,
     /// Messages that each client sends in a second, when it can

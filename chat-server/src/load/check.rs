@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::process;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -150,7 +151,16 @@ async fn gather(common: &Common, task: &Check) -> Result<(Evidence, Counts), Fai
     eprintln!("chat-load: {} clients send for {} s", task.clients, task.duration.as_secs_f64());
     let actors: Vec<JoinHandle<()>> =
         (0..stage.people.len()).map(|at| spawn_local(act(Rc::clone(&stage), at))).collect();
-    sleep(task.duration).await;
+    tokio::select! {
+        () = sleep(task.duration) => {}
+        () = interrupted() => {
+            eprintln!("chat-load: the traffic ends early; the next interrupt ends the check");
+            spawn_local(async {
+                interrupted().await;
+                process::exit(130);
+            });
+        }
+    }
     stage.is_over.set(true);
     eprintln!("chat-load: no more new messages; waiting for the answers to those on their way");
     for actor in actors {
@@ -177,6 +187,13 @@ async fn gather(common: &Common, task: &Check) -> Result<(Evidence, Counts), Fai
     watch(&stage, &watcher).await?;
     let stage = Rc::try_unwrap(stage).map_err(|_| Failure::new("a client of the check still runs"))?;
     Ok((stage.evidence.into_inner(), stage.counts))
+}
+
+/// Waits for SIGINT. Without the right to handle signals, for ever.
+async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Makes the groups before anything goes wrong.

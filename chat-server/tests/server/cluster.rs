@@ -85,6 +85,33 @@ async fn group_across(cluster: TestCluster) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_batch_hints_to_a_node_goes_there_together() {
+    const COUNT: u64 = 60;
+    let cluster = TestCluster::with(3, |config| {
+        (config.heal_ms, config.probe_ms) = (3_600_000, 600_000);
+    })
+    .await;
+    let (mut ada, mut bob) = (cluster.user(0, "ada").await, cluster.user(1, "bob").await);
+    let mut eve = cluster.user(2, "eve").await;
+    ada.chat(bob.id, "0").await;
+    ada.chat(eve.id, "0").await;
+    let payloads = cluster.nodes[0].node.bus.stats().sent;
+    let (bob_id, eve_id, filler) = (bob.id, eve.id, "x".repeat(3000));
+    let commands = (1..=COUNT).flat_map(|number| [bob_id, eve_id].map(|to| chat(to, &format!("{number} {filler}"))));
+    for rid in ada.send_together(commands).await {
+        assert_eq!(ada.answer(rid).await.errno, 0);
+    }
+    for client in [&mut bob, &mut eve] {
+        for number in 0..=COUNT {
+            assert_eq!(client.delivery().await.seq, Some(number + 1));
+        }
+    }
+    let payloads = cluster.nodes[0].node.bus.stats().sent - payloads;
+    assert!((6..COUNT).contains(&payloads), "{payloads} payloads: many together, and no payload of any size");
+    assert_eq!(cluster.nodes[1].node.metrics().healed.get(), 0, "hints did it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deaf_node_notices_and_its_users_miss_nothing() {
     let cluster = TestCluster::with(2, |config| config.probe_ms = 100).await;
     let (mut ada, mut bob) = (cluster.user(0, "ada").await, cluster.user(1, "bob").await);

@@ -52,6 +52,74 @@ async fn a_group_message_is_stored_if_a_member_is_offline() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_batch_has_for_another_node_goes_there_together_and_everybody_gets_his_own_in_order() {
+    const EACH: usize = 60;
+    let cluster = TestCluster::with(3, |config| {
+        relay(config);
+        (config.commands_per_s, config.probe_ms) = (0, 600_000);
+    })
+    .await;
+    let mut ada = cluster.user(0, "ada").await;
+    let mut online = [cluster.user(1, "bob").await, cluster.user(1, "eve").await, cluster.user(2, "dan").await];
+    let mut gone = cluster.user(1, "kim").await;
+    let kim = gone.id;
+    gone.done(Command::Logout(chat_server::protocol::command::Logout {})).await;
+    until(async || ada.chat(kim, "away").await.seq.is_some()).await;
+    // All to one other node: one payload for many.
+    let (bob, eve) = (online[0].id, online[1].id);
+    let filler = "x".repeat(3000);
+    let payloads = cluster.nodes[0].node.bus.stats().sent;
+    let to_one_node = (0..2 * EACH).map(|number| {
+        let to = if number % 2 == 0 { bob } else { eve };
+        chat(to, &format!("{} {filler}", number / 2))
+    });
+    for rid in ada.send_together(to_one_node).await {
+        assert_eq!(ada.answer(rid).await.errno, 0);
+    }
+    let payloads = cluster.nodes[0].node.bus.stats().sent - payloads;
+    assert!((6..EACH as u64).contains(&payloads), "{payloads} payloads: many together, and no payload of any size");
+    // To all kinds of recipients, one after the other.
+    let everybody = [bob, online[2].id, kim, eve];
+    let commands = (0..4 * EACH).map(|number| chat(everybody[number % 4], &format!("{} ", EACH + number / 4)));
+    for (number, rid) in ada.send_together(commands).await.into_iter().enumerate() {
+        let result: chat_server::protocol::event::ChatResult = ada.answer(rid).await.result().unwrap();
+        assert_eq!(result.seq.is_some(), number % 4 == 2, "stored for who is away");
+    }
+    for (recipient, numbers) in online.iter_mut().zip([0..2 * EACH, 0..2 * EACH, EACH..2 * EACH]) {
+        for number in numbers {
+            let text = recipient.delivery().await.msg;
+            assert_eq!(text.split_once(' ').unwrap().0, number.to_string());
+        }
+    }
+    let mut kim = Client::modern(cluster.nodes[2].address).await;
+    let stored = kim.login("kim").await;
+    assert!(stored.len() > EACH && stored.last().unwrap().msg.starts_with(&(2 * EACH - 1).to_string()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_batch_had_for_a_node_that_takes_nothing_is_stored() {
+    const COUNT: u64 = 40;
+    let cluster = TestCluster::with(2, |config| {
+        relay(config);
+        (config.probe_ms, config.heal_ms) = (600_000, 500);
+    })
+    .await;
+    let (mut ada, mut bob) = (cluster.user(0, "ada").await, cluster.user(1, "bob").await);
+    assert_eq!(ada.chat(bob.id, "live").await.seq, None);
+    assert_eq!(bob.delivery().await.msg, "live");
+    cluster.bus.cut(cluster.nodes[1].node.lease.node, true);
+    let bob_id = bob.id;
+    let rids = ada.send_together((1..=COUNT).map(|number| chat(bob_id, &number.to_string()))).await;
+    for (number, rid) in (1..).zip(rids) {
+        let result: chat_server::protocol::event::ChatResult = ada.answer(rid).await.result().unwrap();
+        assert_eq!(result.seq, Some(number));
+    }
+    for number in 1..=COUNT {
+        assert_eq!(bob.delivery().await.msg, number.to_string(), "found by the slow timer");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sender_is_not_faster_than_its_recipient_and_nothing_is_lost() {
     const COUNT: usize = 2000;
     let cluster = TestCluster::with(1, |config| {

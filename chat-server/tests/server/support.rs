@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chat_server::bus::local::LocalBus;
 use chat_server::codec::{FrameCodec, Terminator};
-use chat_server::config::{Config, Database};
+use chat_server::config::{BusUrl, Config, Database};
 use chat_server::node::Node;
 use chat_server::protocol::command::{Chat, GroupChat, Hello, Login, Register};
 use chat_server::protocol::event::{
@@ -40,6 +40,8 @@ pub(crate) struct TestCluster {
     pub(crate) nodes: Vec<TestNode>,
     pub(crate) bus: LocalBus,
     pub(crate) database: Database,
+    /// Instead of `bus`.
+    redis: Option<String>,
     _place: Place,
     change: fn(&mut Config),
 }
@@ -133,18 +135,32 @@ impl TestCluster {
     pub(crate) async fn with(count: usize, change: fn(&mut Config)) -> Self {
         let folder = Folder::new();
         let database = Database::SqliteFile(folder.0.join("chat.db"));
-        Self::over(database, Place::Folder { _folder: folder }, count, change).await
+        Self::over(database, Place::Folder { _folder: folder }, None, count, change).await
+    }
+
+    /// The same with the Redis at `url` as the bus.
+    pub(crate) async fn redis(count: usize, url: &str, change: fn(&mut Config)) -> Self {
+        let folder = Folder::new();
+        let database = Database::SqliteFile(folder.0.join("chat.db"));
+        Self::over(database, Place::Folder { _folder: folder }, Some(url.to_owned()), count, change).await
     }
 
     /// Over MySQL or MariaDB; `None`: there is none, and that is allowed.
     pub(crate) async fn mysql(count: usize) -> Option<Self> {
         let place = Mysql::create()?;
         let opts = mysql::OptsBuilder::from_opts(place.opts.clone()).db_name(Some(&place.name));
-        Some(Self::over(Database::Mysql(Box::new(opts.into())), Place::Mysql { _database: place }, count, |_| {}).await)
+        let database = Database::Mysql(Box::new(opts.into()));
+        Some(Self::over(database, Place::Mysql { _database: place }, None, count, |_| {}).await)
     }
 
-    async fn over(database: Database, place: Place, count: usize, change: fn(&mut Config)) -> Self {
-        let mut cluster = Self { nodes: Vec::new(), bus: LocalBus::new(), database, _place: place, change };
+    async fn over(
+        database: Database,
+        place: Place,
+        redis: Option<String>,
+        count: usize,
+        change: fn(&mut Config),
+    ) -> Self {
+        let mut cluster = Self { nodes: Vec::new(), bus: LocalBus::new(), database, redis, _place: place, change };
         for _ in 0..count {
             cluster.add().await;
         }
@@ -168,7 +184,14 @@ impl TestCluster {
         // Tests do not test argon2.
         (config.password_memory_kib, config.password_passes) = (8, 1);
         (self.change)(&mut config);
-        let server = Server::open(config, BusSource::Shared(self.bus.clone())).await.expect("the node starts");
+        let bus = match &self.redis {
+            Some(url) => {
+                config.bus = BusUrl::Redis(url.clone());
+                BusSource::Configured
+            }
+            None => BusSource::Shared(self.bus.clone()),
+        };
+        let server = Server::open(config, bus).await.expect("the node starts");
         let (address, http, node) =
             (server.address(), server.http_address().expect("it has one"), Arc::clone(server.node()));
         let (stop, stopped) = oneshot::channel();
@@ -266,6 +289,19 @@ impl Client {
         self.next_rid += 1;
         self.framed.send(Request { rid: Some(rid), command }.encode()).await.expect("the server reads");
         rid
+    }
+
+    /// Sends commands with one write. Returns their ids.
+    pub(crate) async fn send_together(&mut self, commands: impl IntoIterator<Item = Command>) -> Vec<u64> {
+        let mut rids = Vec::new();
+        for command in commands {
+            let rid = self.next_rid;
+            self.next_rid += 1;
+            self.framed.feed(Request { rid: Some(rid), command }.encode()).await.expect("the server reads");
+            rids.push(rid);
+        }
+        self.framed.flush().await.expect("the server reads");
+        rids
     }
 
     /// Sends a report, which is not answered.

@@ -20,6 +20,10 @@ for_every_kind!(
     a_wait_is_told_with_its_length,
     failures_are_told_with_their_errors,
     a_cancelled_acquire_is_told,
+    the_breaker_is_told_when_it_opens_and_closes,
+    a_pause_is_told_once,
+    an_observer_may_pause_and_resume,
+    pauses_are_told_by_turns_under_load,
     a_panicking_observer_changes_nothing,
 );
 
@@ -37,6 +41,10 @@ enum Told {
     ConnectFailed(String),
     AcquireFailed(Duration, String),
     AcquireCancelled(Duration),
+    BreakerOpened(String, Duration),
+    BreakerClosed(Duration),
+    Paused,
+    Resumed,
 }
 
 /// Everything that was told, with the connection; 0 for none.
@@ -59,6 +67,10 @@ impl Diary {
                 Event::ConnectFailed { error, .. } => (0, Told::ConnectFailed(error.to_string())),
                 Event::AcquireFailed { waited, error } => (0, Told::AcquireFailed(waited, error.to_string())),
                 Event::AcquireCancelled { waited } => (0, Told::AcquireCancelled(waited)),
+                Event::BreakerOpened { error, failing_for } => (0, Told::BreakerOpened(error.to_string(), failing_for)),
+                Event::BreakerClosed { open_for } => (0, Told::BreakerClosed(open_for)),
+                Event::Paused => (0, Told::Paused),
+                Event::Resumed => (0, Told::Resumed),
                 ref other => panic!("an event that this test does not know: {other:?}"),
             };
             diary.lock().unwrap().push(told);
@@ -349,4 +361,121 @@ fn a_panicking_observer_changes_nothing<I: IdleSet>() {
     drop(all);
     settled(&pool, &database);
     pool.close(Duration::from_secs(5)).unwrap();
+}
+
+impl Diary {
+    /// What concerned the whole pool, in order.
+    fn of_the_pool(&self) -> Vec<Told> {
+        let is_of_the_pool = |told: &Told| {
+            matches!(told, Told::BreakerOpened(..) | Told::BreakerClosed(_) | Told::Paused | Told::Resumed)
+        };
+        self.of(0).into_iter().filter(is_of_the_pool).collect()
+    }
+}
+
+// 21, 40
+fn the_breaker_is_told_when_it_opens_and_closes<I: IdleSet>() {
+    let (diary, database) = (Diary::default(), Database::new());
+    let patience = Duration::from_millis(20);
+    let pool = diary
+        .observe(options::<I>())
+        .max_size(2)
+        .connect_backoff(Duration::from_millis(1), Duration::from_millis(3))
+        .fail_fast_after(patience)
+        .build(database.clone())
+        .unwrap();
+    let connection = pool.get().unwrap().detach();
+    let mut connection = Some(connection);
+    for outage in 1..=3 {
+        database.on(Call::Connect, Behaviour::Fails);
+        assert!(pool.get().is_err());
+        eventually("its opening is told", || diary.of_the_pool().len() == 2 * outage - 1);
+        let told = diary.of_the_pool();
+        let Some(Told::BreakerOpened(error, failing_for)) = told.last() else { panic!("{told:?}") };
+        assert!(error.contains("refuses to Connect") && *failing_for >= patience, "{error} for {failing_for:?}");
+        let since = Instant::now();
+        thread::sleep(Duration::from_millis(5));
+        let open_at_least = since.elapsed();
+        match connection.take() {
+            Some(connection) => pool.add(connection).map_err(|_| "full").unwrap(),
+            None => {
+                database.on(Call::Connect, Behaviour::Works);
+                eventually("it is back", || pool.get().is_ok());
+            }
+        }
+        eventually("its closing is told", || diary.of_the_pool().len() == 2 * outage);
+        let told = diary.of_the_pool();
+        let Some(Told::BreakerClosed(open_for)) = told.last() else { panic!("{told:?}") };
+        assert!(*open_for >= open_at_least, "{open_for:?}");
+        // Nothing is to be left for the next outage.
+        database.kill_connections();
+    }
+    assert_eq!(pool.counters().breaker_openings, 3);
+}
+
+// 40
+fn a_pause_is_told_once<I: IdleSet>() {
+    let (diary, database) = (Diary::default(), Database::new());
+    let pool = diary.observe(options::<I>()).max_size(1).build(database.clone()).unwrap();
+    pool.resume();
+    assert_eq!(diary.of_the_pool(), []);
+    for _ in 0..2 {
+        pool.pause();
+        pool.pause();
+        pool.resume();
+        pool.resume();
+    }
+    assert_eq!(diary.of_the_pool(), [Told::Paused, Told::Resumed, Told::Paused, Told::Resumed]);
+    assert_eq!(pool.counters().pauses, 2);
+    drop(pool.get().unwrap());
+    settled(&pool, &database);
+}
+
+// 23: no lock is held, and what happens meanwhile is told afterwards.
+fn an_observer_may_pause_and_resume<I: IdleSet>() {
+    let cell: Arc<std::sync::OnceLock<super::support::TestPool<I>>> = Arc::default();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let pool = {
+        let (cell, told) = (Arc::clone(&cell), Arc::clone(&told));
+        options::<I>().max_size(1).observe(move |event| {
+            let pool = cell.get().expect("it is there before anything happens");
+            match event {
+                Event::Paused => {
+                    pool.resume();
+                    told.lock().unwrap().push("paused");
+                }
+                Event::Resumed => told.lock().unwrap().push("resumed"),
+                _ => {}
+            }
+        })
+    };
+    let pool = pool.build_unchecked(Database::new()).unwrap();
+    assert!(cell.set(pool.clone()).is_ok());
+    pool.pause();
+    assert_eq!(*told.lock().unwrap(), ["paused", "resumed"]);
+    assert!(!pool.is_paused());
+    drop(pool.get().unwrap());
+}
+
+// 40
+fn pauses_are_told_by_turns_under_load<I: IdleSet>() {
+    let diary = Diary::default();
+    let pool = diary.observe(options::<I>()).max_size(1).build(Database::new()).unwrap();
+    thread::scope(|scope| {
+        for thread in 0..4 {
+            let pool = &pool;
+            scope.spawn(move || {
+                for _ in 0..500 {
+                    if thread % 2 == 0 { pool.pause() } else { pool.resume() }
+                }
+            });
+        }
+    });
+    pool.resume();
+    eventually("the last is told", || diary.of_the_pool().last() == Some(&Told::Resumed));
+    let told = diary.of_the_pool();
+    for (number, told) in told.iter().enumerate() {
+        assert_eq!(*told, if number % 2 == 0 { Told::Paused } else { Told::Resumed }, "notice {number}");
+    }
+    assert_eq!(told.len() as u64, 2 * pool.counters().pauses);
 }

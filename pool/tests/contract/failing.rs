@@ -20,6 +20,7 @@ for_every_kind!(
     the_timeout_holds_when_validation_hangs,
     the_timeout_holds_when_close_hangs,
     the_error_says_exhausted_with_counts,
+    exhausted_and_timed_out_are_told_apart,
     the_error_says_that_connecting_failed_and_why,
     the_error_says_timed_out_while_a_connect_is_under_way,
     the_error_says_closed,
@@ -27,6 +28,7 @@ for_every_kind!(
     a_return_during_failing_connects_is_served,
     building_waits_for_the_first_connections,
     building_tells_a_permanent_error_at_once,
+    building_ends_when_the_breaker_opens,
     building_tells_why_it_timed_out,
 );
 
@@ -289,4 +291,70 @@ fn building_tells_why_it_timed_out<I: IdleSet>() {
     assert!(since.elapsed() >= SHORT);
     assert!(matches!(&error, BuildError::Connect(AcquireError::ConnectFailed { .. })), "{error}");
     assert!(error.to_string().contains("refuses to Connect"), "{error}");
+}
+
+// 16, 21, 32: waiting for the acquire timeout would take an hour.
+fn building_ends_when_the_breaker_opens<I: IdleSet>() {
+    let database = Database::new();
+    database.on(Call::Connect, Behaviour::Fails);
+    let error = options::<I>()
+        .min_idle(2)
+        .acquire_timeout(Duration::from_secs(3600))
+        .connect_backoff(Duration::from_millis(1), Duration::from_millis(2))
+        .fail_fast_after(SHORT)
+        .build(database.clone())
+        .map(drop)
+        .expect_err("the database is down");
+    let BuildError::Connect(AcquireError::ConnectFailed { source, state, .. }) = &error else { panic!("{error:?}") };
+    assert!(matches!(**source, ConnectError::Failed(fault) if fault.call == Call::Connect), "{source:?}");
+    assert!(state.is_breaker_open, "{state}");
+    assert!(database.asked(Call::Connect) > 1, "it was not tried again");
+}
+
+// 16: the pool's size is to blame in one case, and the database in the other.
+fn exhausted_and_timed_out_are_told_apart<I: IdleSet>() {
+    let (pool, database) = pool_of::<I>(2);
+    let guards = [pool.get().unwrap(), pool.get().unwrap()];
+    let asks = || {
+        [
+            pool.try_get().map(drop).expect_err("nothing is there"),
+            pool.get_timeout(SHORT).map(drop).expect_err("nothing comes"),
+            block_on(pool.get_async_timeout(SHORT)).map(drop).expect_err("nothing comes"),
+            pool.get_owned_timeout(SHORT).map(drop).expect_err("nothing comes"),
+        ]
+    };
+    for error in asks() {
+        let AcquireError::Exhausted { state, .. } = &error else { panic!("all are lent, and {error:?}") };
+        assert_eq!((state.lent, state.size), (2, 2));
+        assert!(error.to_string().starts_with("no connection became free in"), "{error}");
+    }
+    // One of them is being reset; the other is lent.
+    database.on(Call::Reset, Behaviour::Hangs);
+    let [mut first, second] = guards;
+    first.is_dirty = true;
+    drop(first);
+    database.wait_until_inside(Call::Reset, 1);
+    for error in asks() {
+        let AcquireError::TimedOut { state, last_failure: None, .. } = &error else {
+            panic!("a reset hangs, {error:?}")
+        };
+        assert_eq!((state.lent, state.checking), (1, 1));
+        assert!(error.to_string().starts_with("no connection was ready in"), "{error}");
+    }
+    database.on(Call::Reset, Behaviour::Works);
+    let first = pool.get().unwrap();
+    for error in asks() {
+        assert!(matches!(error, AcquireError::Exhausted { .. }), "all are lent again, and {error:?}");
+    }
+    // One of them is being closed.
+    database.on(Call::Close, Behaviour::Hangs);
+    let mut first = first;
+    first.mark_broken();
+    drop(first);
+    for error in asks() {
+        assert!(matches!(error, AcquireError::TimedOut { last_failure: None, .. }), "a close hangs, and {error:?}");
+    }
+    database.on(Call::Close, Behaviour::Works);
+    drop(second);
+    settled(&pool, &database);
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -21,6 +22,11 @@ for_every_kind!(
     a_waiter_whose_connection_is_refused_waits_on,
     a_connection_refused_at_the_last_moment_is_no_answer,
     an_error_names_the_hook_that_failed,
+    an_on_acquire_that_always_fails_backs_off,
+    a_validation_that_always_fails_backs_off,
+    what_keeps_refusing_is_named_to_whoever_comes_later,
+    one_refusal_is_no_reason_to_pause,
+    connections_that_die_together_are_one_refusal,
     an_error_does_not_blame_failures_of_the_past,
     a_failing_on_checkin_discards,
     on_checkin_is_spared_what_is_broken,
@@ -363,4 +369,116 @@ fn survives<I: IdleSet>(call: Call, behaviour: Behaviour) {
     assert_eq!(pool.state().lent, 0, "{call:?} {behaviour:?}");
     let counters = pool.counters();
     assert_eq!(counters.connects - counters.closes, pool.state().size as u64, "{call:?} {behaviour:?}: {counters:?}");
+}
+
+/// A hook or a validation that always fails, of connections that are all new: the attempts to connect have pauses between
+/// them, as failing ones have.
+fn backs_off<I: IdleSet>(call: Call) {
+    let database = Database::new();
+    let (first, longest) = (Duration::from_millis(8), Duration::from_millis(32));
+    let pool = options_with_hooks::<I>(&database)
+        .max_size(4)
+        .max_connecting(2)
+        .connect_backoff(first, longest)
+        .validate_after_idle(Duration::ZERO)
+        .build(database.clone())
+        .unwrap();
+    database.on(call, Behaviour::Fails);
+    let waiter = blocked(&pool);
+    database.wait_until_asked(Call::Connect, 7);
+    // Only "not sooner than" can be asserted of a pause. The first refusal costs none.
+    let asked_at = database.asked_at(Call::Connect);
+    for (pauses, pair) in asked_at[1..].windows(2).enumerate() {
+        let shortest = (first * (1 << pauses)).min(longest) / 2;
+        let pause = pair[1] - pair[0];
+        assert!(pause >= shortest, "connection {} came {pause:?} after the one before", pauses + 3);
+    }
+    let counters = pool.counters();
+    assert_eq!((counters.checkouts, counters.connect_failures), (0, 0), "{counters:?}");
+    // It heals in the middle of the wait, and the pause does not outlive it.
+    database.on(call, Behaviour::Works);
+    drop(waiter.join().unwrap().expect("the waiter is served in the end"));
+    all_can_be_had(&pool, &database);
+}
+
+// 20, 27
+fn an_on_acquire_that_always_fails_backs_off<I: IdleSet>() {
+    backs_off::<I>(Call::OnAcquire);
+}
+
+// 20, 24
+fn a_validation_that_always_fails_backs_off<I: IdleSet>() {
+    backs_off::<I>(Call::Validate);
+}
+
+// 16: during the pause nothing fails, and yet there is a reason to tell.
+fn what_keeps_refusing_is_named_to_whoever_comes_later<I: IdleSet>() {
+    for call in [Call::OnAcquire, Call::Validate] {
+        let database = Database::new();
+        let hour = Duration::from_secs(3600);
+        let pool = options_with_hooks::<I>(&database)
+            .max_size(2)
+            .connect_backoff(hour, hour)
+            .validate_after_idle(Duration::ZERO)
+            .build(database.clone())
+            .unwrap();
+        database.on(call, Behaviour::Fails);
+        let waiter = trying(&pool, Duration::from_secs(5));
+        eventually("the second is closed, too", || pool.counters().closes == 2);
+        assert_eq!(database.asked(Call::Connect), 2);
+        drop(waiter);
+        thread::sleep(SHORT);
+        for error in [
+            pool.get_timeout(SHORT / 4).map(drop).expect_err("the pool pauses"),
+            pool.try_get().map(drop).expect_err("the pool pauses"),
+            Task::new(pool.get_async_timeout(SHORT / 4)).finish().map(drop).expect_err("the pool pauses"),
+        ] {
+            let AcquireError::TimedOut { last_failure: Some(failure), .. } = &error else { panic!("{error:?}") };
+            let expected = if call == Call::Validate { pool::Call::Validate } else { pool::Call::OnAcquire };
+            assert_eq!(failure.call(), expected);
+            assert!(error.to_string().contains(&format!("the database refuses to {call:?}")), "{error}");
+            assert!(error.source().is_some_and(|source| source.is::<CallError<Fault>>()), "{error:?}");
+        }
+        assert_eq!(database.asked(Call::Connect), 2, "there was no pause");
+    }
+}
+
+// 24: a pause of an hour would be one too many.
+fn one_refusal_is_no_reason_to_pause<I: IdleSet>() {
+    let (database, refusals) = (Database::new(), Arc::new(AtomicUsize::new(0)));
+    let hour = Duration::from_secs(3600);
+    let left = Arc::clone(&refusals);
+    let pool = options::<I>()
+        .max_size(1)
+        .connect_backoff(hour, hour)
+        .on_acquire(move |_| match left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)) {
+            Ok(_) => Err(Fault::of_work(true)),
+            Err(_) => Ok(()),
+        })
+        .build(database.clone())
+        .unwrap();
+    drop(pool.get().unwrap());
+    for round in 1..=5 {
+        // The first that is refused has been lent before, so it says nothing about new ones; the second is new; the third
+        // passes.
+        refusals.store(2, Relaxed);
+        assert_eq!(pool.get().expect("there is no pause").id, 1 + 2 * round);
+    }
+    settled(&pool, &database);
+}
+
+// 22: in a pool that nobody has used yet all die at once.
+fn connections_that_die_together_are_one_refusal<I: IdleSet>() {
+    let database = Database::new();
+    let hour = Duration::from_secs(3600);
+    let pool = options::<I>()
+        .max_size(6)
+        .min_idle(6)
+        .connect_backoff(hour, hour)
+        .keepalive(SHORT / 2)
+        .build(database.clone())
+        .unwrap();
+    database.kill_connections_silently();
+    eventually("all are replaced", || pool.counters().broken == 6 && pool.state().idle == 6);
+    assert_eq!(database.asked(Call::Connect), 12);
 }

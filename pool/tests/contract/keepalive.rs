@@ -13,6 +13,8 @@ for_every_kind!(
     nothing_is_asked_without_the_option,
     the_dead_are_replaced_before_anybody_needs_them,
     few_are_asked_at_a_time,
+    what_is_asked_counts_as_idle,
+    the_dead_are_replaced_though_they_counted_as_idle,
     callers_go_on_while_a_quiet_connection_is_asked,
     being_asked_is_no_use,
     what_is_used_is_not_asked,
@@ -111,4 +113,41 @@ fn what_is_used_is_not_asked<I: IdleSet>() {
     // On a machine that stops this thread for so long, it was not used.
     assert!(longest_pause > keepalive / 2 || database.asked(Call::Validate) == 0);
     settled(&pool, &database);
+}
+
+// 19, 29
+fn what_is_asked_counts_as_idle<I: IdleSet>() {
+    let database = Database::new();
+    let pool = options::<I>().max_size(8).min_idle(3).keepalive(SHORT).build(database.clone()).unwrap();
+    database.on(Call::Validate, Behaviour::Hangs);
+    database.wait_until_inside(Call::Validate, 3);
+    // The upkeep thread looks after `min_idle` at each of its beats.
+    lie_idle(4 * SHORT);
+    assert_eq!((pool.state().checking, pool.state().size), (3, 3), "{}", pool.state());
+    assert_eq!(database.asked(Call::Connect), 3, "connections were opened beside those that will be idle again");
+    database.on(Call::Validate, Behaviour::Works);
+    database.wait_until_asked(Call::Validate, 12);
+    assert_eq!(database.asked(Call::Connect), 3);
+    pool.close(super::support::EVENTUALLY).unwrap();
+}
+
+// 32
+fn the_dead_are_replaced_though_they_counted_as_idle<I: IdleSet>() {
+    let database = Database::new();
+    let pool = options::<I>().max_size(8).min_idle(3).keepalive(SHORT).build(database.clone()).unwrap();
+    database.on(Call::Validate, Behaviour::Hangs);
+    database.wait_until_inside(Call::Validate, 3);
+    // Closing them hangs, too: others are opened meanwhile.
+    database.on(Call::Close, Behaviour::Hangs);
+    database.kill_connections_silently();
+    database.on(Call::Validate, Behaviour::Works);
+    eventually("three others are idle", || pool.state().closing == 3 && pool.state().idle + pool.state().checking == 3);
+    assert_eq!(database.asked(Call::Connect), 6);
+    database.on(Call::Close, Behaviour::Works);
+    settled_but_for_checks(&pool, &database);
+}
+
+/// At rest but for what is asked again and again.
+fn settled_but_for_checks<I: IdleSet>(pool: &super::support::TestPool<I>, database: &Database) {
+    eventually("the dead are closed", || pool.state().size == 3 && database.counts().open == 3);
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pool::{AcquireError, Fairness, IdleSet};
 
@@ -17,6 +17,8 @@ for_every_kind!(
     counts_add_up_when_all_is_quiet,
     a_connection_has_one_holder,
     a_spike_opens_few_and_none_after_the_demand_ends,
+    callers_one_after_the_other_need_one_connection,
+    a_check_that_hangs_keeps_nobody_from_a_new_connection,
     connects_are_limited_in_number,
     failing_connects_are_tried_one_at_a_time,
     failing_connects_back_off_with_jitter,
@@ -280,4 +282,47 @@ fn a_pool_of_one_group_more_than_a_word_finds_every_slot<I: IdleSet>() {
         assert!(pool.try_get().is_err());
     }
     settled(&pool, &database);
+}
+
+/// Longer than this, and a pool no longer reckons with a connection that is being checked.
+const CHECKED_WITHIN: Duration = Duration::from_millis(100);
+
+// 19: what is validated or reset is about to come back, so nothing is opened in its stead.
+fn callers_one_after_the_other_need_one_connection<I: IdleSet>() {
+    for dirty in [false, true] {
+        for _ in 0..20 {
+            let database = Database::new();
+            let window = (!dirty).then_some(Duration::ZERO);
+            let pool = options::<I>().max_size(4).validate_after_idle(window).build(database.clone()).unwrap();
+            let mut longest = Duration::ZERO;
+            for _ in 0..10 {
+                let since = Instant::now();
+                pool.get().unwrap().is_dirty = dirty;
+                longest = longest.max(since.elapsed());
+            }
+            // On a machine that stops the pool's threads for so long, the check seems to hang.
+            assert!(database.asked(Call::Connect) == 1 || longest > CHECKED_WITHIN / 2, "{:?}", pool.counters());
+            assert!(database.asked(if dirty { Call::Reset } else { Call::Validate }) >= 9);
+        }
+    }
+}
+
+// 13
+fn a_check_that_hangs_keeps_nobody_from_a_new_connection<I: IdleSet>() {
+    let window = Duration::from_millis(300);
+    for hanging in [Call::Validate, Call::Reset] {
+        let database = Database::new();
+        let pool = options::<I>().max_size(2).validate_after_idle(window).build(database.clone()).unwrap();
+        database.on(hanging, Behaviour::Hangs);
+        pool.get().unwrap().is_dirty = hanging == Call::Reset;
+        if hanging == Call::Validate {
+            super::support::lie_idle(window);
+        }
+        let mut waiter = Task::waiting(pool.get_async());
+        database.wait_until_inside(hanging, 1);
+        assert_eq!(waiter.finish().unwrap().id, 2);
+        drop(waiter);
+        database.on(hanging, Behaviour::Works);
+        settled(&pool, &database);
+    }
 }
