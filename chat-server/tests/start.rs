@@ -3,36 +3,25 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use chat_server::store::Store;
+use tempfile::TempDir;
 
 /// A folder to start the program in, deleted when dropped.
-struct Folder(PathBuf);
+struct Folder(TempDir);
 
 impl Folder {
     fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("chat-server-{}-{number}", std::process::id()));
-        fs::create_dir(&path).expect("the temporary folder is writable");
-        Self(path)
+        Self(TempDir::with_prefix("chat-server-").expect("the temporary folder is writable"))
     }
 
     fn program(&self, arguments: &[&str]) -> Command {
         let mut program = Command::new(env!("CARGO_BIN_EXE_chat-server"));
-        program.args(arguments).current_dir(&self.0).stdin(Stdio::null()).env_remove("DATABASE_URL");
+        program.args(arguments).current_dir(self.0.path()).stdin(Stdio::null()).env_remove("DATABASE_URL");
         program.env("CHAT_LISTEN", "127.0.0.1:0").env("CHAT_HTTP", "off");
         program
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -110,7 +99,7 @@ fn it_needs_nothing_serves_clients_and_stops_when_asked() {
     let folder = Folder::new();
     let server = Running::start(folder.program(&[]));
     assert!(server.out.contains("database sqlite:chat.db\nSQLite 3."), "{}", server.out);
-    assert!(folder.0.join("chat.db").exists());
+    assert!(folder.0.path().join("chat.db").exists());
     let mut client = TcpStream::connect(&server.address).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     client.write_all(b"{\"msgid\":4,\"name\":\"ada\",\"password\":\"hunter2\"}\0").unwrap();
@@ -157,7 +146,7 @@ fn it_runs_from_a_settings_file() {
         opts.get_pass().unwrap_or_default(),
         opts.get_db_name().unwrap_or_default()
     );
-    fs::write(folder.0.join("chat.toml"), settings).unwrap();
+    fs::write(folder.0.path().join("chat.toml"), settings).unwrap();
     let server = Running::start(folder.program(&["--settings", "chat.toml"]));
     assert!(server.out.contains("of at most 3 connections"), "{}", server.out);
     server.stop();
@@ -169,11 +158,11 @@ fn it_runs_from_a_settings_file() {
 fn the_configuration_is_checked_and_printed_without_starting() {
     let folder = Folder::new();
     let checked = folder.program(&["--check-config", "--max-friends", "7"]).output().unwrap();
-    assert!(checked.status.success() && !folder.0.join("chat.db").exists());
+    assert!(checked.status.success() && !folder.0.path().join("chat.db").exists());
     let printed = folder.program(&["--print-config", "--max-friends", "7"]).output().unwrap();
     let text = String::from_utf8(printed.stdout).unwrap();
     assert!(text.contains("max-friends = 7\n") && text.contains("database = \"sqlite:chat.db\"\n"), "{text}");
-    fs::write(folder.0.join("printed.toml"), &text).unwrap();
+    fs::write(folder.0.path().join("printed.toml"), &text).unwrap();
     let again = folder.program(&["--print-config", "--config", "printed.toml"]).output().unwrap();
     assert_eq!(String::from_utf8(again.stdout).unwrap(), text);
     fails(&folder.program(&["--check-config", "--max-friends", "0"]).output().unwrap(), "--max-friends: must be 1 to");
@@ -204,8 +193,8 @@ fn a_server_that_is_down_is_one_line_within_the_timeout() {
 #[test]
 fn bad_input_is_one_line_that_names_it() {
     let folder = Folder::new();
-    fs::write(folder.0.join("bad.toml"), "user = 'u'\ndatabase = 'd'\nmax_size = 'many'\n").unwrap();
-    fs::write(folder.0.join("broken.toml"), "user = = 'u'\n").unwrap();
+    fs::write(folder.0.path().join("bad.toml"), "user = 'u'\ndatabase = 'd'\nmax_size = 'many'\n").unwrap();
+    fs::write(folder.0.path().join("broken.toml"), "user = = 'u'\n").unwrap();
     for (arguments, words) in [
         (["--database", "postgres://x"], "--database: is neither mysql://"),
         (["--database", "sqlite:no/such/folder/chat.db"], "unable to open database file"),

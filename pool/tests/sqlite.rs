@@ -2,7 +2,7 @@
 #![cfg(feature = "sqlite")]
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use pool::idle::IdleSet;
 use pool::managers::sqlite::{SqliteManager, Synchronous};
 use pool::{Builder, Manager, Pool};
 use rusqlite::Connection;
+use tempfile::TempDir;
 
 /// Makes of each generic function below one test for every kind of pool.
 macro_rules! over_every_kind {
@@ -49,25 +50,15 @@ over_every_kind! {
 }
 
 /// A folder that is deleted when dropped.
-struct Folder(PathBuf);
+struct Folder(TempDir);
 
 impl Folder {
     fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("pool-sqlite-{}-{number}", std::process::id()));
-        std::fs::create_dir(&path).expect("the temporary folder is writable");
-        Self(path)
+        Self(TempDir::with_prefix("pool-sqlite-").expect("the temporary folder is writable"))
     }
 
     fn file(&self) -> PathBuf {
-        self.0.join("test.db")
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        self.0.path().join("test.db")
     }
 }
 

@@ -231,8 +231,11 @@ mod tests {
         Place::for_message(&Arc::default(), 1, &StoreOptions::default()).unwrap()
     }
 
+    /// The sizes of the batches that were committed.
+    type Sizes = Arc<Mutex<Vec<usize>>>;
+
     /// A lane whose commits take as long as is said, with the sizes of its batches.
-    fn lane(max_linger: Duration) -> (Arc<Lane<Duration, ()>>, Arc<Mutex<Vec<usize>>>, AbortHandle) {
+    fn lane(max_linger: Duration) -> (Arc<Lane<Duration, ()>>, Sizes, AbortHandle) {
         let sizes = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&sizes);
         let (lane, task) = Lane::start(8, max_linger, move |batch: Vec<Pending<Duration, ()>>| {
@@ -276,7 +279,8 @@ mod tests {
         let (lane, sizes, task) = lane(LONG);
         let answer = |millis| lane.submit(Duration::from_millis(millis), place());
         let (one, other) = (answer(100), answer(100));
-        (one.await.unwrap(), other.await.unwrap());
+        one.await.unwrap();
+        other.await.unwrap();
         let began = Instant::now();
         answer(100).await.unwrap();
         // Half of 100 for the other, then its own commit; and who comes after one that was alone does not wait.
@@ -294,7 +298,8 @@ mod tests {
         let (lane, _, task) = lane(LONG);
         let answer = |millis| lane.submit(Duration::from_millis(millis), place());
         let (one, other) = (answer(7_200_000), answer(7_200_000));
-        (one.await.unwrap(), other.await.unwrap());
+        one.await.unwrap();
+        other.await.unwrap();
         let last = answer(1);
         let began = Instant::now();
         lane.drain().await;

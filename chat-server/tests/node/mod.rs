@@ -1,18 +1,19 @@
 //! A real node in this process, on a port of its own, over a SQLite file of its own.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 
 use chat_server::config::{Config, Database};
 use chat_server::server::{BusSource, Server};
+use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 /// A node that runs until it is dropped.
 pub(crate) struct RunningNode {
     pub(crate) address: SocketAddr,
-    folder: PathBuf,
+    _folder: TempDir, // deleted with the node
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -22,17 +23,16 @@ impl RunningNode {
     pub(crate) fn start(change: impl FnOnce(&Path, &mut Config)) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("chat-node-{}-{number}", std::process::id()));
-        std::fs::create_dir(&folder).expect("the temporary folder is writable");
+        let folder = TempDir::with_prefix("chat-node-").expect("the temporary folder is writable");
         let mut config = Config::default();
         config.listen = ([127, 0, 0, 1], 0).into();
         config.http = None;
-        config.database = Database::SqliteFile(folder.join("chat.db"));
+        config.database = Database::SqliteFile(folder.path().join("chat.db"));
         config.node = format!("node-{number}");
         (config.password_memory_kib, config.password_passes) = (8, 1);
         (config.commands_per_s, config.registrations_per_address_per_min) = (0, 0);
         (config.logins_per_account_per_min, config.logins_per_address_per_min) = (0, 0);
-        change(&folder, &mut config);
+        change(folder.path(), &mut config);
         let (stop, stopped) = oneshot::channel::<()>();
         let (tell, told) = std::sync::mpsc::channel();
         // A runtime of its own, as in a process of its own: the load generator blocks its thread.
@@ -48,7 +48,7 @@ impl RunningNode {
             });
         });
         let address = told.recv().expect("the node starts");
-        Self { address, folder, stop: Some(stop), thread: Some(thread) }
+        Self { address, _folder: folder, stop: Some(stop), thread: Some(thread) }
     }
 }
 
@@ -56,7 +56,6 @@ impl Drop for RunningNode {
     fn drop(&mut self) {
         drop(self.stop.take());
         let ended = self.thread.take().map(JoinHandle::join);
-        let _ = std::fs::remove_dir_all(&self.folder);
         if !thread::panicking() {
             ended.expect("it had one").expect("the node does not panic");
         }
