@@ -12,9 +12,10 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{self, PasswordHasher, PasswordVerifier};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::password_hash;
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task;
 
@@ -52,9 +53,15 @@ pub struct Auth {
     inner: Arc<Inner>,
 }
 
+/// The bytes of a new hash's salt.
+const SALT_BYTES: usize = 16;
+
 struct Inner {
     hasher: Argon2<'static>,
     options: AuthOptions,
+    /// The memory of hashes that are done, for the next ones: at most as many as are computed at once. Allocated anew for
+    /// each hash, on whichever thread, it would stay behind in the allocator's arena of each of these threads.
+    memory: Mutex<Vec<Vec<Block>>>,
     /// What a user who does not exist is checked against.
     dummy: String,
     pending: Arc<Semaphore>,
@@ -103,10 +110,12 @@ impl Auth {
         let hasher = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(|error| AuthError::Failed(error.to_string()))?;
-        let dummy = hasher.hash_password(&secret).map_err(failed)?.to_string();
         let pending = Arc::new(Semaphore::new(options.max_pending.min(Semaphore::MAX_PERMITS)));
         let running = Arc::new(Semaphore::new(options.concurrency.get().min(Semaphore::MAX_PERMITS)));
-        Ok(Self { inner: Arc::new(Inner { hasher, options, dummy, pending, running }) })
+        let (memory, dummy) = (Mutex::default(), String::new());
+        let mut inner = Inner { hasher, options, memory, dummy, pending, running };
+        inner.dummy = inner.hash(&secret)?;
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The hash of a password, with a salt of its own and with its parameters, to be stored.
@@ -119,7 +128,7 @@ impl Auth {
             return Err(AuthError::TooLong);
         }
         let password = password.to_owned();
-        self.run(move |inner| Ok(inner.hasher.hash_password(password.as_bytes()).map_err(failed)?.to_string())).await
+        self.run(move |inner| inner.hash(password.as_bytes())).await
     }
 
     /// Whether `password` is the one behind `hash`. With no hash, for a user who does not exist, the answer is no after
@@ -178,13 +187,50 @@ impl Auth {
 }
 
 impl Inner {
+    fn hash(&self, password: &[u8]) -> Result<String, AuthError> {
+        let mut salt = [0; SALT_BYTES];
+        getrandom::fill(&mut salt).map_err(|error| AuthError::Failed(error.to_string()))?;
+        let length = self.hasher.params().output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN);
+        let hash = PasswordHash {
+            algorithm: Algorithm::Argon2id.ident(),
+            version: Some(Version::V0x13.into()),
+            params: ParamsString::try_from(self.hasher.params()).map_err(failed)?,
+            salt: Some(Salt::new(&salt).map_err(unreadable)?),
+            hash: Some(self.compute(&self.hasher, password, &salt, length)?),
+        };
+        Ok(hash.to_string())
+    }
+
     fn matches(&self, password: &[u8], hash: &str) -> Result<bool, AuthError> {
-        let hash = PasswordHash::new(hash).map_err(|error| AuthError::Failed(error.to_string()))?;
-        match self.hasher.verify_password(password, &hash) {
-            Ok(()) => Ok(true),
-            Err(password_hash::Error::PasswordInvalid) => Ok(false),
-            Err(error) => Err(failed(error)),
+        let hash = PasswordHash::new(hash).map_err(unreadable)?;
+        let (Some(salt), Some(expected)) = (&hash.salt, &hash.hash) else {
+            return Err(AuthError::Failed("a stored hash has no salt or no hash".into()));
+        };
+        let version = hash.version.map(Version::try_from).transpose().map_err(unreadable)?.unwrap_or_default();
+        let algorithm = Algorithm::try_from(hash.algorithm.as_str()).map_err(failed)?;
+        let hasher = Argon2::new(algorithm, version, Params::try_from(&hash).map_err(failed)?);
+        let computed = self.compute(&hasher, password, salt, expected.len())?;
+        // Compared in a time that does not depend on where they differ: `Output` sees to it.
+        Ok(computed == *expected)
+    }
+
+    /// The bytes behind a password, in memory that was used before.
+    fn compute(&self, hasher: &Argon2<'_>, password: &[u8], salt: &[u8], length: usize) -> Result<Output, AuthError> {
+        let mut out = [0; Output::MAX_LENGTH];
+        let out = out.get_mut(..length).ok_or_else(|| AuthError::Failed(format!("a hash of {length} bytes")))?;
+        let count = hasher.params().block_count();
+        let own_count = self.hasher.params().block_count();
+        let mut memory = self.memory.lock().pop().unwrap_or_default();
+        if memory.len() < count {
+            memory.resize(count, Block::new());
         }
+        let done = hasher.hash_password_into_with_memory(password, salt, out, &mut memory[..count]);
+        // A hash of other costs may have made it larger; that much is not kept.
+        if memory.len() == own_count {
+            self.memory.lock().push(memory);
+        }
+        done.map_err(|error| AuthError::Failed(error.to_string()))?;
+        Output::new(out).map_err(unreadable)
     }
 }
 
@@ -199,6 +245,10 @@ fn is_readable(hash: &str) -> bool {
 }
 
 fn failed(error: password_hash::Error) -> AuthError {
+    AuthError::Failed(error.to_string())
+}
+
+fn unreadable(error: impl std::fmt::Display) -> AuthError {
     AuthError::Failed(error.to_string())
 }
 
@@ -230,6 +280,37 @@ mod tests {
             assert!(!auth.verify("", Some(unreadable)).await.unwrap(), "{unreadable}");
             assert!(auth.is_outdated(unreadable));
         }
+    }
+
+    /// What other programs made with argon2's reference implementation is right here, and the other way round.
+    #[tokio::test]
+    async fn hashes_are_those_of_everybody_else() {
+        use argon2::password_hash::PasswordVerifier;
+        let auth = Auth::new(cheap()).unwrap();
+        // From the tests of the reference implementation: argon2id, version 0x13, 256 KiB, two passes.
+        let known = "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4";
+        assert!(auth.verify("password", Some(known)).await.unwrap());
+        assert!(!auth.verify("passwore", Some(known)).await.unwrap());
+        let own = auth.hash("password").await.unwrap();
+        Argon2::default().verify_password(b"password", &own[..]).unwrap();
+    }
+
+    #[tokio::test]
+    async fn memory_is_used_again_and_no_more_is_kept_than_is_used_at_once() {
+        let concurrency = NonZeroUsize::new(2).unwrap();
+        let auth = Auth::new(AuthOptions { concurrency, ..cheap() }).unwrap();
+        let (larger, smaller) = (AuthOptions { memory_kib: 128, ..cheap() }, AuthOptions { memory_kib: 32, ..cheap() });
+        let large = Auth::new(larger).unwrap().hash("x").await.unwrap();
+        let small = Auth::new(smaller).unwrap().hash("x").await.unwrap();
+        let hashes: Vec<_> = (0..20).map(|_| auth.hash("x")).collect();
+        futures_util::future::try_join_all(hashes).await.unwrap();
+        for hash in [&large, &small, &large] {
+            assert!(auth.verify("x", Some(hash)).await.unwrap());
+            assert!(!auth.verify("y", Some(hash)).await.unwrap());
+        }
+        auth.hash("x").await.unwrap();
+        let kept: Vec<_> = auth.inner.memory.lock().iter().map(Vec::len).collect();
+        assert!((1..=2).contains(&kept.len()) && kept.iter().all(|blocks| *blocks == 64), "{kept:?}");
     }
 
     #[tokio::test]

@@ -22,6 +22,7 @@
 //! | [`config`], [`limits`] | every option; how limits are enforced |
 //! | [`client`], [`load`] | the terminal client, the load generator and the checker |
 //! | [`metrics`], `http` | what is counted, and where operators see it |
+//! | [`fuzzing`] | what must hold for any bytes at all |
 
 pub mod auth;
 pub mod bus;
@@ -31,6 +32,7 @@ mod commands;
 pub mod config;
 pub mod db;
 mod delivery;
+pub mod fuzzing;
 mod http;
 pub mod hub;
 pub mod limits;

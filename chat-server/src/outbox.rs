@@ -298,7 +298,7 @@ impl Outbox {
     pub(crate) fn flush(&mut self, socket: &OwnedWriteHalf, limits: &QueueLimits) -> io::Result<Vec<Cursor>> {
         let mut cursors = Vec::new();
         while !self.queue.is_empty() && !self.is_blocked {
-            let result = if self.is_modern {
+            let result = if self.is_modern && self.queue.len() > 1 {
                 let mut slices = [IoSlice::new(&[]); FRAMES_PER_WRITE];
                 let mut count = 0;
                 for (slice, out) in slices.iter_mut().zip(&self.queue) {
@@ -307,7 +307,9 @@ impl Outbox {
                 }
                 socket.try_write_vectored(&slices[..count])
             } else {
-                if let Some(resume_at) = self.spacing(limits) {
+                if !self.is_modern
+                    && let Some(resume_at) = self.spacing(limits)
+                {
                     self.resume_at = Some(resume_at);
                     break;
                 }

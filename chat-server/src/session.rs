@@ -28,10 +28,10 @@ use crate::protocol::event::NoticeCode;
 use crate::protocol::{Request, event};
 
 /// Bytes of one read. The buffer belongs to the thread.
-const READ_BYTES: usize = 64 * 1024;
+pub(crate) const READ_BYTES: usize = 64 * 1024;
 
 /// Frames that are worked on together: their messages share a commit, their answers a write.
-const BATCH: usize = 64;
+pub(crate) const BATCH: usize = 64;
 
 /// How long a client that is being disconnected may take to read what was written to it.
 const CLOSE_FLUSH: Duration = Duration::from_secs(1);
@@ -102,7 +102,7 @@ impl Io {
 }
 
 /// Frames from bytes that come in pieces.
-struct Input {
+pub(crate) struct Input {
     scanner: Scanner,
     /// The beginning of a frame whose end has not come, or frames that wait for their turn.
     rest: Vec<u8>,
@@ -111,8 +111,22 @@ struct Input {
 }
 
 impl Input {
+    pub(crate) fn new(scanner: Scanner) -> Self {
+        Self { scanner, rest: Vec::new(), has_frames: false }
+    }
+
+    /// Whether there may be whole frames among what was taken before.
+    pub(crate) fn has_frames(&self) -> bool {
+        self.has_frames
+    }
+
+    /// Bytes that are kept.
+    pub(crate) fn kept(&self) -> usize {
+        self.rest.len()
+    }
+
     /// Takes what came, and puts the frames in it into `batch`, up to [`BATCH`].
-    fn take(&mut self, bytes: &[u8], batch: &mut Vec<Item>) {
+    pub(crate) fn take(&mut self, bytes: &[u8], batch: &mut Vec<Item>) {
         if self.rest.is_empty() {
             let done = self.scan(bytes, batch);
             if done < bytes.len() {
@@ -167,11 +181,7 @@ impl Item {
 pub(crate) async fn run(node: Arc<Node>, session: Arc<Session>, reader: Reader) {
     node.hub.add(&session);
     let mut io = Io { session: Arc::clone(&session), reader, spacing: None, pause: None };
-    let mut input = Input {
-        scanner: Scanner::new(node.config.max_frame_before_login_bytes, node.config.max_depth),
-        rest: Vec::new(),
-        has_frames: false,
-    };
+    let mut input = Input::new(Scanner::new(node.config.max_frame_before_login_bytes, node.config.max_depth));
     let rate = Rate::new(node.config.commands_per_s, Duration::from_secs(1), node.config.commands_burst);
     let mut bucket = Bucket::new(Instant::now());
     let mut state = State::default();

@@ -58,7 +58,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
-use self::backend::{Access, Backend, Pools};
+use self::backend::{Access, Backend, Pools, SqlitePools};
 use self::claims::Claims;
 use self::cursors::Cursors;
 pub use self::error::{Cause, Refusal, StoreError};
@@ -80,6 +80,10 @@ use crate::db::{ConnectionPool, Options, Pool};
 
 /// The prepared statements that a connection keeps; a batch's statements exist in several sizes.
 const STATEMENT_CACHE: usize = 128;
+
+/// The memory in which each connection to SQLite may keep pages, in KiB; it is taken as pages are read. The last pages of a
+/// thousand busy conversations and of the tables' indices fit into it.
+const SQLITE_CACHE_KIB: i64 = 16 * 1024;
 
 /// How many pages of changes SQLite gathers in its log before it puts them into their places, which the commit that
 /// happens to be the one waits for. SQLite's own 1000 do so several times a second under load.
@@ -286,9 +290,18 @@ fn open_pools(
         }
         Database::SqliteFile(file) => {
             let manager = sqlite_manager(SqliteManager::file(file), durability);
-            let pool = Pool::open(manager.clone(), &options)?;
+            // The writer's first: it makes the file. It is one of `max_size`, unless that is all there is.
+            let one = Options { max_size: 1, min_idle: 1, ..options.clone() };
+            let writer = Pool::open(manager.clone(), &one)?;
             migrate::sqlite(&manager)?;
-            Ok(Pools::Sqlite(pool, Arc::default()))
+            let max_size = options.max_size - 1;
+            let (readers, writer) = if max_size == 0 {
+                (writer, None)
+            } else {
+                let others = Options { max_size, min_idle: options.min_idle.min(max_size), ..options };
+                (Pool::open(manager, &others)?, Some(writer))
+            };
+            Ok(Pools::Sqlite(SqlitePools { readers, writer, turn: Arc::default() }))
         }
         Database::SqliteMemory => {
             let memory = SqliteManager::memory().map_err(|error| StoreError::Failed(Arc::new(error)))?;
@@ -297,7 +310,7 @@ fn open_pools(
             let options = Options { max_size: 1, min_idle: options.min_idle.min(1), ..options };
             let pool = Pool::open(manager.clone(), &options)?;
             migrate::sqlite(&manager)?;
-            Ok(Pools::Sqlite(pool, Arc::default()))
+            Ok(Pools::Sqlite(SqlitePools { readers: pool, writer: None, turn: Arc::default() }))
         }
     }
 }
@@ -330,6 +343,7 @@ fn sqlite_manager(manager: SqliteManager, durability: Durability) -> SqliteManag
         })
         .init(|connection| {
             connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+            connection.pragma_update(None, "cache_size", -SQLITE_CACHE_KIB)?;
             connection.pragma_update(None, "wal_autocheckpoint", SQLITE_CHECKPOINT_PAGES)?;
             connection.pragma_update(None, "journal_size_limit", SQLITE_LOG_LIMIT_BYTES)
         })

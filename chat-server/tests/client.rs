@@ -1,13 +1,17 @@
 //! The client library against a server that fails at chosen moments.
 
+mod node;
 mod scripted;
 
 use std::time::Duration;
 
-use chat_server::client::{Backoff, Client, ClientError, Credentials, EndReason, Event, Events, Options};
+use chat_server::client::{
+    Backoff, Client, ClientError, Connection, Credentials, EndReason, Event, Events, Options, Tls,
+};
 use chat_server::protocol::command::{CreateGroup, Groups};
 use chat_server::protocol::event::{CreateGroupResult, GroupsResult};
 use chat_server::protocol::{Command, ErrorCode, Target};
+use node::RunningNode;
 use scripted::{Peer, Scripted};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
@@ -276,4 +280,134 @@ async fn a_refused_login_is_an_error_and_so_is_a_port_where_nobody_listens() {
     drop(server);
     let error = Client::login(nobody.clone(), credentials()).await.unwrap_err();
     assert!(error.to_string().contains(&nobody.addresses[0]), "{error}");
+}
+
+/// Certificates in files: for a node, and for its clients.
+struct Certificate {
+    folder: std::path::PathBuf,
+}
+
+impl Certificate {
+    fn of(name: &str, folder: std::path::PathBuf) -> Self {
+        let generated = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        std::fs::create_dir(&folder).unwrap();
+        let certificate = Self { folder };
+        std::fs::write(certificate.file(), generated.cert.pem()).unwrap();
+        std::fs::write(certificate.key(), generated.signing_key.serialize_pem()).unwrap();
+        certificate
+    }
+
+    fn file(&self) -> std::path::PathBuf {
+        self.folder.join("certificate.pem")
+    }
+
+    fn key(&self) -> std::path::PathBuf {
+        self.folder.join("key.pem")
+    }
+
+    fn options(&self, address: &str, name: Option<&str>) -> Options {
+        let backoff = Backoff { first: Duration::from_millis(1), max: Duration::from_millis(20) };
+        Options { backoff, tls: Some(Tls::trusting(&self.file(), name).unwrap()), ..Options::to([address]) }
+    }
+}
+
+/// A node that speaks TLS, under the name `chat.example`, and what its clients trust.
+fn node_with_tls() -> (RunningNode, Certificate, Certificate) {
+    let mut certificates = None;
+    let node = RunningNode::start(|folder, config| {
+        let own = Certificate::of("chat.example", folder.join("own"));
+        let other = Certificate::of("chat.example", folder.join("other"));
+        (config.tls_certificate, config.tls_key) = (Some(own.file()), Some(own.key()));
+        certificates = Some((own, other));
+    });
+    let (own, other) = certificates.unwrap();
+    (node, own, other)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls_the_server_must_be_who_it_says() {
+    let (node, own, other) = node_with_tls();
+    let address = node.address.to_string();
+    let register = async |options: Options, name: &str| Connection::register(&options, name, "123456").await;
+    assert_eq!(register(own.options(&address, Some("chat.example")), "crab").await.unwrap(), 1);
+    for (options, problem) in [
+        // A certificate that nobody said is to be trusted.
+        (other.options(&address, Some("chat.example")), "certificate"),
+        // The right one, of somebody else: the address is not in it, nor is another name.
+        (own.options(&address, None), "certificate not valid for name"),
+        (own.options(&address, Some("else.example")), "certificate not valid for name"),
+    ] {
+        let error = register(options, "fox").await.unwrap_err();
+        let ClientError::Unreachable { source, .. } = &error else { panic!("{error:?}") };
+        assert!(source.to_string().contains(problem), "{source} should contain {problem}");
+    }
+    // Without TLS there is no conversation, and no waiting for one either.
+    let error = register(Options::to([address]), "fox").await.unwrap_err();
+    assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
+    let missing = own.folder.join("missing.pem");
+    assert_eq!(Tls::trusting(&missing, None).unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    assert!(Tls::trusting(&own.key(), None).unwrap_err().to_string().contains("no certificate"));
+    assert!(Tls::trusting(&own.file(), Some("not a name")).is_err());
+}
+
+/// Passes bytes on, until the connections are cut.
+struct Wire {
+    address: String,
+    cut: tokio::sync::broadcast::Sender<()>,
+    connections: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+}
+
+impl Wire {
+    async fn to(target: std::net::SocketAddr) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (cut, _) = tokio::sync::broadcast::channel::<()>(1);
+        let connections = std::sync::Arc::<std::sync::atomic::AtomicUsize>::default();
+        let (cuts, count) = (cut.clone(), connections.clone());
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                let mut cut = cuts.subscribe();
+                tokio::spawn(async move {
+                    let mut server = TcpStream::connect(target).await.unwrap();
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                        _ = cut.recv() => {}
+                    }
+                });
+            }
+        });
+        Self { address, cut, connections }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls_a_client_that_is_cut_off_resumes_and_misses_nothing() {
+    const COUNT: usize = 60;
+    let (node, own, _) = node_with_tls();
+    let wire = Wire::to(node.address).await;
+    let direct = own.options(&node.address.to_string(), Some("chat.example"));
+    for name in ["crab", "fox"] {
+        Connection::register(&direct, name, "123456").await.unwrap();
+    }
+    let name = |name: &str| Credentials::name(name, "123456");
+    let (crab, _crabs) = Client::login(own.options(&wire.address, Some("chat.example")), name("crab")).await.unwrap();
+    let (_fox, mut foxs) = Client::login(own.options(&wire.address, Some("chat.example")), name("fox")).await.unwrap();
+    let cut_off = wire.connections.load(std::sync::atomic::Ordering::SeqCst);
+    let send = async {
+        for number in 0..COUNT {
+            if number % 20 == 10 {
+                let _ = wire.cut.send(());
+            }
+            crab.chat(Target::Peer(2), number.to_string()).await.unwrap();
+        }
+    };
+    let receive = async {
+        for number in 0..COUNT {
+            assert_eq!(message(&mut foxs).await, number.to_string(), "in order, each once");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), async { join!(send, receive) }).await.expect("all of it arrives");
+    let again = wire.connections.load(std::sync::atomic::Ordering::SeqCst) - cut_off;
+    assert!(again >= 2, "both were cut off and came back, {again} connections");
 }

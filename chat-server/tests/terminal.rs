@@ -11,6 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use chat_server::protocol::ErrorCode;
+use nix::sys::signal::Signal;
+use nix::sys::termios::{LocalFlags, tcgetattr};
 use rexpect::process::PtyProcess;
 use scripted::{Peer, Scripted};
 use serde_json::{Value, json};
@@ -224,6 +226,37 @@ impl Screen {
 /// The place of the first line that is so.
 fn line(lines: &[String], is_so: impl Fn(&str) -> bool) -> Option<usize> {
     lines.iter().position(|line| is_so(line))
+}
+
+/// Whether what is typed is shown, and taken line by line.
+fn modes(screen: &Screen) -> (bool, bool) {
+    let flags = tcgetattr(screen.process.get_file_handle().unwrap()).unwrap().local_flags;
+    (flags.contains(LocalFlags::ECHO), flags.contains(LocalFlags::ICANON))
+}
+
+#[test]
+fn a_signal_leaves_the_terminal_as_it_was() {
+    for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGHUP, 129), (Signal::SIGINT, 130)] {
+        // At the line editor SIGINT is what Ctrl-C is: the end of the questions.
+        for is_secret in [false, true].into_iter().filter(|is_secret| *is_secret || signal != Signal::SIGINT) {
+            // The test's terminal shows nothing by itself, unlike a person's.
+            let mut program = std::process::Command::new("sh");
+            program.args(["-c", "stty sane && exec \"$0\"", env!("CARGO_BIN_EXE_chat-client")]);
+            let mut screen = Screen::start(program);
+            screen.wait("the menu", |lines| lines.iter().any(|line| line.starts_with("choice:")));
+            if is_secret {
+                screen.type_in("1\r");
+                screen.wait("the question for the user", |lines| lines.iter().any(|line| line.starts_with("id or")));
+                screen.type_in("crab\r");
+                screen.wait("that for the password", |lines| lines.iter().any(|line| line.starts_with("password:")));
+            }
+            assert_ne!(modes(&screen), (true, true), "the line editor and secrets change the terminal");
+            screen.process.signal(signal).unwrap();
+            let status = format!("{:?}", screen.process.wait().unwrap());
+            assert!(status.contains(&format!(", {code})")), "{signal}, secret {is_secret}: {status}");
+            assert_eq!(modes(&screen), (true, true), "{signal}, secret {is_secret}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

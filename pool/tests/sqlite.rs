@@ -2,8 +2,8 @@
 #![cfg(feature = "sqlite")]
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -226,4 +226,26 @@ fn a_busy_database_is_told_after_the_busy_timeout<I: IdleSet>() {
     drop(one);
     two.execute("INSERT INTO t VALUES (1)", []).unwrap();
     assert_eq!(pool.counters().broken, 0);
+}
+
+/// Not through a pool, which opens its first connection alone when `min_idle` asks for it.
+#[test]
+fn connections_that_are_the_first_to_a_file_do_not_lock_each_other_out() {
+    for _ in 0..50 {
+        let folder = Folder::new();
+        let manager = SqliteManager::file(folder.file());
+        let start = Barrier::new(8);
+        let connect = || {
+            start.wait();
+            manager.connect()
+        };
+        thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(connect)).collect();
+            for thread in threads {
+                let connection = thread.join().unwrap().unwrap();
+                let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+                assert_eq!(mode, "wal");
+            }
+        });
+    }
 }

@@ -19,8 +19,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use tokio::signal::unix::{SignalKind as Kind, signal};
 
-use self::input::{Console, Question};
+use self::input::{Console, Question, Restore};
 use super::connection::Tls;
 use super::{ClientError, Connection, Credentials, Options, original};
 
@@ -43,6 +44,12 @@ pub enum Exit {
     Unreachable = 4,
     /// The server ended the session: the user logged in elsewhere, or may not log in again.
     Ended = 5,
+    /// SIGHUP: the terminal was closed.
+    HungUp = 128 + 1,
+    /// SIGINT, at a question that is answered without being shown.
+    Interrupted = 128 + 2,
+    /// SIGTERM.
+    Terminated = 128 + 15,
 }
 
 const AFTER_HELP: &str = "\
@@ -62,7 +69,8 @@ Exit codes:
   2  the arguments make no sense, or a file cannot be read
   3  the login or the registration was refused
   4  the server cannot be reached, or did not answer in time
-  5  the server ended the session: the user logged in elsewhere, or may not log in again";
+  5  the server ended the session: the user logged in elsewhere, or may not log in again
+  129, 130, 143  on a terminal: ended by SIGHUP, SIGINT, SIGTERM; the terminal is left as it was found";
 
 /// A chat client for the terminal and for scripts.
 #[derive(Debug, Parser)]
@@ -146,12 +154,34 @@ pub struct Program {
 
 /// Runs the program and says how it ended.
 pub async fn run(arguments: Arguments) -> Exit {
-    match Program::start(&arguments) {
-        Ok(mut program) => match program.work(&arguments).await {
-            Ok(exit) => exit,
+    // The line editor may be in the middle of a line when the program ends, whatever ends it.
+    let _terminal = Restore::at_the_end();
+    let work = async {
+        match Program::start(&arguments) {
+            Ok(mut program) => program.work(&arguments).await.unwrap_or_else(|fatal| fail(&fatal)),
             Err(fatal) => fail(&fatal),
+        }
+    };
+    if !io::stdin().is_terminal() {
+        return work.await;
+    }
+    tokio::select! {
+        exit = work => exit,
+        exit = signalled() => exit,
+    }
+}
+
+/// Waits for a signal that would end the program, and leave the terminal to the next one as the line editor made it.
+async fn signalled() -> Exit {
+    let listen = || io::Result::Ok((signal(Kind::hangup())?, signal(Kind::interrupt())?, signal(Kind::terminate())?));
+    match listen() {
+        Ok((mut hangup, mut interrupt, mut terminate)) => tokio::select! {
+            _ = hangup.recv() => Exit::HungUp,
+            _ = interrupt.recv() => Exit::Interrupted,
+            _ = terminate.recv() => Exit::Terminated,
         },
-        Err(fatal) => fail(&fatal),
+        // As if nobody had asked: the signals end the program by themselves.
+        Err(_) => std::future::pending().await,
     }
 }
 

@@ -166,7 +166,7 @@ options! {
     /// Messages of one commit.
     max_batch ("max-batch"): usize = "256" in 1..=10_000, "N";
     /// Commits of messages side by side (MySQL, MariaDB).
-    committers ("committers"): usize = "4" in 1..=256, "N";
+    committers ("committers"): usize = "2" in 1..=256, "N";
     /// Friends and requests of one user.
     max_friends ("max-friends"): usize = "1000" in 1..=1000, "N";
     /// Groups of one user.

@@ -27,6 +27,7 @@ use super::link::{Frame, Link};
 use super::outcome::Outcome;
 use super::people::{Person, block_on, command, for_each, log_in, people};
 use super::{Failure, process};
+use crate::client::clock;
 use crate::protocol::{ErrorCode, msgid};
 
 /// The longest latency that is told apart from longer ones.
@@ -272,6 +273,9 @@ struct Shard {
 /// A sender and its recipients.
 struct Conversation {
     number: usize,
+    /// What tells this run's messages from others', and roughly when it began, in milliseconds since 1970.
+    run: u32,
+    began_ms: u64,
     protocol: Protocol,
     wait: Option<Wait>,
     sender: Rc<Link>,
@@ -323,6 +327,7 @@ impl Shard {
         })
         .await?;
         let run = fastrand::u32(..);
+        let began_ms = clock::now_ms();
         let conversations = for_each(share.len(), at_once, |number| {
             let (users, common, task) = (&users[number * members..][..members], &common, &task);
             async move {
@@ -354,7 +359,8 @@ impl Shard {
                 });
                 let parts = match common.protocol {
                     Protocol::Modern => {
-                        [format!("{{\"msgid\":{kind},{to},\"rid\":"), format!(",\"mid\":\"{run:08x}-"), "\"}\n".into()]
+                        // The message's id goes on with the time, as the protocol recommends and a client does.
+                        [format!("{{\"msgid\":{kind},{to},\"rid\":"), ",\"mid\":\"".into(), "\"}\n".into()]
                     }
                     // As the original client writes it: the keys in alphabetical order, a NUL behind.
                     Protocol::Original => [
@@ -368,6 +374,8 @@ impl Shard {
                 };
                 Ok(Rc::new(RefCell::new(Conversation {
                     number,
+                    run,
+                    began_ms,
                     protocol: common.protocol,
                     wait: task.rate.is_none().then_some(task.wait),
                     sender: Rc::clone(&sender.link),
@@ -544,7 +552,8 @@ impl Conversation {
         // Writing to memory does not fail.
         if self.protocol == Protocol::Modern {
             let rid = self.sender.rid();
-            let _ = write!(frame, "{rid}{middle}{number}-{message}\",\"msg\":\"");
+            let (ms, run) = (self.began_ms + due / 1_000_000, self.run);
+            let _ = write!(frame, "{rid}{middle}{ms:012x}-{run:08x}-{number}-{message}\",\"msg\":\"");
             self.asked.push_back((rid, message, due));
         }
         let text = frame.len();

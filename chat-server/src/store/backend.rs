@@ -45,9 +45,20 @@ pub(super) struct Backend {
 #[derive(Clone)]
 pub(super) enum Pools {
     Mysql(Pool<MysqlManager>),
-    /// SQLite has one writer at a time. Those of this process stand in line here, first come, first served, where
-    /// SQLite itself would have them sleep and try again.
-    Sqlite(Pool<SqliteManager>, Arc<Mutex<()>>),
+    Sqlite(SqlitePools),
+}
+
+/// SQLite has one writer at a time.
+#[derive(Clone)]
+pub(super) struct SqlitePools {
+    pub(super) readers: Pool<SqliteManager>,
+    /// One connection, for everything that writes. Whenever a connection finds that another one has written, it forgets
+    /// all the pages it has read; this one never does, unless another process writes. `None`: there is but one
+    /// connection in all, which `readers` has.
+    pub(super) writer: Option<Pool<SqliteManager>>,
+    /// Those who write stand in line here, first come, first served, where SQLite itself would have them sleep and try
+    /// again.
+    pub(super) turn: Arc<Mutex<()>>,
 }
 
 /// What was done so far; see [`StoreStats`](super::StoreStats).
@@ -100,13 +111,21 @@ impl Backend {
     }
 
     pub(super) fn is_sqlite(&self) -> bool {
-        matches!(self.pools, Pools::Sqlite(..))
+        matches!(self.pools, Pools::Sqlite(_))
     }
 
     pub(super) fn counts(&self) -> Counts {
         match &self.pools {
             Pools::Mysql(pool) => pool.counts(),
-            Pools::Sqlite(pool, _) => pool.counts(),
+            Pools::Sqlite(SqlitePools { readers, writer: None, .. }) => readers.counts(),
+            Pools::Sqlite(SqlitePools { readers, writer: Some(writer), .. }) => {
+                let (readers, writer) = (readers.counts(), writer.counts());
+                Counts {
+                    size: readers.size + writer.size,
+                    idle: readers.idle + writer.idle,
+                    waiting: readers.waiting.zip(writer.waiting).map(|(readers, writer)| readers + writer),
+                }
+            }
         }
     }
 
@@ -129,18 +148,16 @@ impl Backend {
         for attempt in 1.. {
             let (result, given_back) = match &self.pools {
                 Pools::Mysql(pool) => self.attempt(pool, access, until, (permit.clone(), None), work).await,
-                Pools::Sqlite(pool, writer) => {
-                    let turn = match access {
-                        Access::Read => None,
-                        Access::Write | Access::Repeatable => {
-                            match timeout_at(until, Arc::clone(writer).lock_owned()).await {
-                                Ok(turn) => Some(turn),
-                                Err(_) => return Err(self.failed(Trouble::Late)),
-                            }
-                        }
-                    };
-                    self.attempt(pool, access, until, (permit.clone(), turn), work).await
-                }
+                Pools::Sqlite(SqlitePools { readers, writer, turn }) => match access {
+                    Access::Read => self.attempt(readers, access, until, (permit.clone(), None), work).await,
+                    Access::Write | Access::Repeatable => {
+                        let Ok(turn) = timeout_at(until, Arc::clone(turn).lock_owned()).await else {
+                            return Err(self.failed(Trouble::Late));
+                        };
+                        let pool = writer.as_ref().unwrap_or(readers);
+                        self.attempt(pool, access, until, (permit.clone(), Some(turn)), work).await
+                    }
+                },
             };
             let trouble = match result {
                 Ok(done) => return Ok(done),

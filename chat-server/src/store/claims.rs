@@ -51,7 +51,8 @@ impl Change {
 impl Claims {
     pub(super) fn start(backend: &Backend, options: &StoreOptions) -> (Self, AbortHandle) {
         let (backend, deadline) = (backend.clone(), options.deadline);
-        let (lane, task) = Lane::start(options.max_batch, move |batch| commit(backend.clone(), batch, deadline));
+        let commit = move |batch| commit(backend.clone(), batch, deadline);
+        let (lane, task) = Lane::start(options.max_batch, Duration::ZERO, commit);
         (Self { lane }, task)
     }
 

@@ -2,6 +2,10 @@
 //!
 //! So batches are as large as the load makes them: alone, a request is a batch of one and waits for nobody; under load
 //! the fixed cost of a commit is shared by all who came meanwhile.
+//!
+//! Those who are answered together ask again together, a moment after the next commit has begun: then batches are small
+//! and large in turn, and two commits are paid for where one would do. So a lane may linger after a batch of several,
+//! until as many have come as were in it and waited behind it, at most half as long as its commit took.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -10,7 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::backend::Counters;
 use super::error::StoreError;
@@ -104,6 +108,42 @@ impl Drop for Place {
     }
 }
 
+/// What the last batch says about the next one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Linger {
+    /// How many are expected.
+    expected: usize,
+    /// How long they are waited for.
+    at_most: Duration,
+}
+
+impl Linger {
+    /// After a batch of `count`, whose commit took so long, and while `waiting` came.
+    fn after(count: usize, waiting: usize, took: Duration, max: Duration) -> Self {
+        // Who comes alone is not made to wait for anybody.
+        if count < 2 {
+            return Self::default();
+        }
+        Self { expected: count + waiting, at_most: (took / 2).min(max) }
+    }
+
+    /// Waits until as many are in `now` as are expected, or may be, or one is a barrier.
+    async fn gather<R, A>(
+        self,
+        waiting: &mut mpsc::UnboundedReceiver<Job<R, A>>,
+        now: &mut Vec<Job<R, A>>,
+        max_batch: usize,
+    ) {
+        let (expected, until) = (self.expected.min(max_batch), Instant::now() + self.at_most);
+        while now.len() < expected && !now.iter().any(|job| matches!(job, Job::Barrier(_))) {
+            match timeout_at(until, waiting.recv_many(now, max_batch - now.len())).await {
+                Ok(received) if received > 0 => {}
+                _ => return,
+            }
+        }
+    }
+}
+
 enum Job<R, A> {
     Request(Pending<R, A>),
     /// Answered when everything before it has been.
@@ -120,9 +160,11 @@ where
     R: Send + 'static,
     A: Send + 'static,
 {
-    /// Starts a lane that hands at most `max_batch` requests at a time to `commit`, which answers them all.
+    /// Starts a lane that hands at most `max_batch` requests at a time to `commit`, which answers them all, and lingers at
+    /// most `max_linger` for others.
     pub(super) fn start<F>(
         max_batch: usize,
+        max_linger: Duration,
         mut commit: impl FnMut(Vec<Pending<R, A>>) -> F + Send + 'static,
     ) -> (Self, AbortHandle)
     where
@@ -132,7 +174,9 @@ where
         let (jobs, mut waiting) = mpsc::unbounded_channel();
         let task = tokio::spawn(async move {
             let mut now = Vec::with_capacity(max_batch);
+            let mut linger = Linger::default();
             while waiting.recv_many(&mut now, max_batch).await > 0 {
+                linger.gather(&mut waiting, &mut now, max_batch).await;
                 let (mut batch, mut barriers) = (Vec::with_capacity(now.len()), Vec::new());
                 for job in now.drain(..) {
                     match job {
@@ -141,7 +185,9 @@ where
                     }
                 }
                 if !batch.is_empty() {
+                    let (count, began) = (batch.len(), Instant::now());
                     commit(batch).await;
+                    linger = Linger::after(count, waiting.len(), began.elapsed(), max_linger);
                 }
                 for barrier in barriers {
                     let _ = barrier.send(());
@@ -170,5 +216,90 @@ where
         if self.jobs.send(Job::Barrier(barrier)).is_ok() {
             let _ = reached.await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    fn place() -> Place {
+        Place::for_message(&Arc::default(), 1, &StoreOptions::default()).unwrap()
+    }
+
+    /// A lane whose commits take as long as is said, with the sizes of its batches.
+    fn lane(max_linger: Duration) -> (Arc<Lane<Duration, ()>>, Arc<Mutex<Vec<usize>>>, AbortHandle) {
+        let sizes = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&sizes);
+        let (lane, task) = Lane::start(8, max_linger, move |batch: Vec<Pending<Duration, ()>>| {
+            noted.lock().push(batch.len());
+            async move {
+                tokio::time::sleep(batch[0].request).await;
+                batch.into_iter().for_each(|pending| pending.caller.answer(Ok(())));
+            }
+        });
+        (Arc::new(lane), sizes, task)
+    }
+
+    /// Asks so often, each time a while after the last answer.
+    async fn ask(lane: Arc<Lane<Duration, ()>>, times: usize, pause: Duration) {
+        for _ in 0..times {
+            lane.submit(Duration::from_millis(100), place()).await.unwrap();
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_ask_again_together_share_their_commits() {
+        for (max_linger, expected) in [(LONG, vec![1, 2, 3, 3, 3]), (Duration::ZERO, vec![1, 2, 1, 2, 1])] {
+            let (lane, sizes, task) = lane(max_linger);
+            let asking = (0..3).map(|number| {
+                let lane = Arc::clone(&lane);
+                async move {
+                    // The first one comes alone.
+                    tokio::time::sleep(Duration::from_millis(number.min(1))).await;
+                    ask(lane, 10, Duration::from_millis(10)).await;
+                }
+            });
+            futures_util::future::join_all(asking).await;
+            assert_eq!(sizes.lock()[..5], expected, "{max_linger:?}");
+            task.abort();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_longer_than_half_a_commit_for_those_who_do_not_come() {
+        let (lane, sizes, task) = lane(LONG);
+        let answer = |millis| lane.submit(Duration::from_millis(millis), place());
+        let (one, other) = (answer(100), answer(100));
+        (one.await.unwrap(), other.await.unwrap());
+        let began = Instant::now();
+        answer(100).await.unwrap();
+        // Half of 100 for the other, then its own commit; and who comes after one that was alone does not wait.
+        let took = began.elapsed();
+        assert!((150..160).contains(&took.as_millis()), "{took:?}");
+        let began = Instant::now();
+        answer(100).await.unwrap();
+        assert!((100..110).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+        assert_eq!(*sizes.lock(), [2, 1, 1]);
+        task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_the_end_is_not_kept() {
+        let (lane, _, task) = lane(LONG);
+        let answer = |millis| lane.submit(Duration::from_millis(millis), place());
+        let (one, other) = (answer(7_200_000), answer(7_200_000));
+        (one.await.unwrap(), other.await.unwrap());
+        let last = answer(1);
+        let began = Instant::now();
+        lane.drain().await;
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        last.await.unwrap();
+        task.abort();
     }
 }

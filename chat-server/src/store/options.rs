@@ -29,6 +29,9 @@ pub struct StoreOptions {
     pub max_pending_cursors: usize,
     /// How many messages one commit takes at most.
     pub max_batch: usize,
+    /// How long the next messages at most wait for others to share their commit, after a commit that several shared, and
+    /// never longer than half as long as that took. Zero: not at all.
+    pub max_linger: Duration,
     /// How many commits of messages may run side by side on MySQL and MariaDB. Messages of one conversation always go
     /// through the same one, in order. More of them make smaller groups: they pay where commits wait for a disk, and
     /// cost where processors are few. SQLite has one writer.
@@ -73,6 +76,7 @@ impl Default for StoreOptions {
             max_pending_claims: 8192,
             max_pending_cursors: 65_536,
             max_batch: 256,
+            max_linger: Duration::from_millis(2),
             committers: 2,
             cursor_interval: Duration::from_millis(200),
             deadline: Duration::from_secs(10),

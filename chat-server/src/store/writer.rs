@@ -29,7 +29,9 @@ impl Writer {
         let (lanes, tasks) = (0..count)
             .map(|_| {
                 let (backend, deadline) = (backend.clone(), options.deadline);
-                Lane::start(options.max_batch, move |batch| commit(backend.clone(), batch, deadline))
+                Lane::start(options.max_batch, options.max_linger, move |batch| {
+                    commit(backend.clone(), batch, deadline)
+                })
             })
             .unzip();
         (Self { lanes }, tasks)

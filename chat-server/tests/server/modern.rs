@@ -249,13 +249,28 @@ async fn pipelined_commands_are_carried_out_and_answered_in_order() {
             expected.push(ada.send(Command::Ping(Ping {})).await);
         }
     }
-    for rid in expected {
+    let mut answers = Vec::new();
+    for &rid in &expected {
         let answer = ada.any_answer().await;
-        assert_eq!((answer.rid, answer.errno), (Some(rid), 0), "{answer:?}");
+        let is_right = (answer.rid, answer.errno) == (Some(rid), 0);
+        answers.push(answer);
+        if !is_right {
+            let before = &answers[answers.len().saturating_sub(8)..];
+            panic!(
+                "{rid} was to be answered; the last answers {before:#?}; {}",
+                cluster.nodes[0].get("/stats").await.1
+            );
+        }
     }
+    let mut deliveries = Vec::new();
     for number in 0..COUNT {
         let delivery = bob.delivery().await;
-        assert_eq!((delivery.seq, delivery.msg), (Some(number + 1), number.to_string()));
+        let is_right = (delivery.seq, &delivery.msg) == (Some(number + 1), &number.to_string());
+        deliveries.push(delivery);
+        if !is_right {
+            let before = &deliveries[deliveries.len().saturating_sub(8)..];
+            panic!("message {number} was due; the last ones {before:#?}; {}", cluster.nodes[0].get("/stats").await.1);
+        }
     }
 }
 

@@ -24,7 +24,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rusqlite::ffi::ErrorCode;
@@ -34,6 +35,9 @@ use crate::Manager;
 
 /// How long a statement waits for another connection's lock, unless [`SqliteManager::busy_timeout`] says otherwise.
 pub const DEFAULT_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long to wait before trying again what SQLite's own waiting does not cover.
+const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
 /// Prepares a new connection.
 type Hook = dyn Fn(&mut Connection) -> Result<(), Error> + Send + Sync;
@@ -126,6 +130,23 @@ impl SqliteManager {
     }
 }
 
+impl SqliteManager {
+    /// Switches write-ahead logging on. The first connection to a new file changes the file with it, and when several do
+    /// so at once SQLite tells all but one that the file is locked, whatever the busy timeout: each of them reads already,
+    /// so waiting for each other could last for ever. Outside of the statement it may be waited for.
+    fn write_ahead(&self, connection: &Connection) -> Result<(), Error> {
+        let until = Instant::now() + self.busy_timeout;
+        loop {
+            match connection.pragma_update(None, "journal_mode", "WAL") {
+                Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && Instant::now() < until => {
+                    thread::sleep(BUSY_PAUSE);
+                }
+                result => return result,
+            }
+        }
+    }
+}
+
 impl fmt::Debug for SqliteManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place: &dyn fmt::Debug = match &self.place {
@@ -152,7 +173,7 @@ impl Manager for SqliteManager {
         // First, for the next steps may have to wait for a lock already.
         connection.busy_timeout(self.busy_timeout)?;
         if let Place::File(_) = self.place {
-            connection.pragma_update(None, "journal_mode", "WAL")?;
+            self.write_ahead(&connection)?;
         }
         connection.pragma_update(
             None,

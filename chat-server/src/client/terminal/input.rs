@@ -8,6 +8,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use std::thread;
 
+use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use rustyline::error::{ReadlineError, Signal};
 use rustyline::{DefaultEditor, ExternalPrinter};
 use tokio::sync::mpsc;
@@ -46,6 +47,28 @@ pub enum Console {
 pub struct Asked {
     prompt: String,
     is_secret: bool,
+}
+
+/// Gives the terminal back as it was: showing what is typed, line by line.
+#[derive(Debug)]
+pub struct Restore {
+    was: Option<Termios>,
+}
+
+impl Restore {
+    /// Remembers how the terminal on standard input is now, and makes it so again when it is dropped.
+    pub fn at_the_end() -> Self {
+        Self { was: tcgetattr(io::stdin()).ok() }
+    }
+}
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        // It may be gone; then there is nothing to give back.
+        if let Some(was) = &self.was {
+            let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, was);
+        }
+    }
 }
 
 impl Console {
