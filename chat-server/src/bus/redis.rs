@@ -134,7 +134,7 @@ impl Alarm {
 
 impl RedisLink {
     /// Links a node to the Redis at `url`: `redis://user:password@host:port/number`. If Redis cannot be reached now, the link
-    /// is not [up](Self::is_up), and is tried again for ever.
+    /// is not [up](super::Bus::is_up), and is tried again for ever.
     ///
     /// Must be called in a tokio runtime, whose task the link becomes.
     ///

@@ -61,6 +61,8 @@ struct Counts {
     repeated: Cell<u64>,
     lost_connections: Cell<u64>,
     dropped_connections: Cell<u64>,
+    /// How long new messages were sent.
+    traffic: Cell<Duration>,
 }
 
 fn count(counter: &Cell<u64>) {
@@ -78,7 +80,7 @@ fn report(
     outcome.settings = vec![
         ("clients", task.clients.to_string()),
         ("groups", task.groups.to_string()),
-        ("duration_s", task.duration.as_secs_f64().to_string()),
+        ("duration_s", counts.traffic.get().as_secs().to_string()),
     ];
     outcome.add("acknowledged", "messages", evidence.acked.len() as f64);
     outcome.add("not acknowledged", "messages", counts.uncertain.get() as f64);
@@ -148,9 +150,10 @@ async fn gather(common: &Common, task: &Check) -> Result<(Evidence, Counts), Fai
         counts: Counts::default(),
         is_over: Cell::new(false),
     });
-    eprintln!("chat-load: {} clients send for {} s", task.clients, task.duration.as_secs_f64());
+    eprintln!("chat-load: {} clients send for {} s or until an interrupt", task.clients, task.duration.as_secs_f64());
     let actors: Vec<JoinHandle<()>> =
         (0..stage.people.len()).map(|at| spawn_local(act(Rc::clone(&stage), at))).collect();
+    let began = Instant::now();
     tokio::select! {
         () = sleep(task.duration) => {}
         () = interrupted() => {
@@ -162,6 +165,7 @@ async fn gather(common: &Common, task: &Check) -> Result<(Evidence, Counts), Fai
         }
     }
     stage.is_over.set(true);
+    stage.counts.traffic.set(began.elapsed());
     eprintln!("chat-load: no more new messages; waiting for the answers to those on their way");
     for actor in actors {
         actor.await.map_err(|error| Failure::of("a client of the check", error))?;
