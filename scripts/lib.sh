@@ -25,7 +25,7 @@ die() {
 have() { command -v "$1" >/dev/null 2>&1; }
 
 # Prints the comment at the head of a script: its help.
-help_of() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$1"; }
+help_of() { sed -n '2,/^[^#]/{/^# shellcheck/d;s/^# \{0,1\}//p}' "$1"; }
 
 # 75 -> 1m15s
 minutes() { if (($1 < 60)); then printf '%ds' "$1"; else printf '%dm%02ds' $(($1 / 60)) $(($1 % 60)); fi; }
