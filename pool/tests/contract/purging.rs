@@ -182,7 +182,8 @@ fn nobody_gets_an_old_connection_after_a_purge<I: IdleSet>() {
         }
         is_over.store(true, Ordering::Relaxed);
     });
-    assert!(pool.counters().purged > 100);
+    // One or more with each purge, but for those that found nothing open on a busy machine.
+    assert!(pool.counters().purged >= 50, "{:?}", pool.counters());
     pool.purge();
     database.wait_until_open(0);
     let guards: Vec<_> = (0..3).map(|_| pool.get().unwrap()).collect();

@@ -222,7 +222,8 @@ async fn who_does_not_listen_loses_payloads_and_is_told() {
             BusEvent::Down => panic!("the link holds"),
         }
     }
-    assert!(came <= EVENTS && came < sent as usize, "{came} of {sent}");
+    // Beside what found room at first, some of what was on its way while this was read.
+    assert!(came < sent as usize, "{came} of {sent}");
     assert_eq!(one.bus.stats().dropped, 0);
 }
 
