@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chat_server::bus::redis::{QUEUE, QUEUE_BYTES, RedisBusError, RedisLink};
-use chat_server::bus::{Bus, BusError, BusEvent, BusEvents, EVENTS};
+use chat_server::bus::{Bus, BusError, BusEvent, BusEvents};
 use chat_server::store::NodeId;
 
 use super::process::RedisServer;
