@@ -24,7 +24,8 @@ use crate::supply::{Course, Supply};
 use crate::sync::now;
 
 impl<E: std::error::Error + 'static> Course<E> {
-    /// Books a failed attempt that lasted from `began` to `ended`; the next may begin at `retry_at`.
+    /// Books a failed attempt that lasted from `began` to `ended`; the next may begin at `retry_at`. Returns the error that
+    /// this one supersedes.
     fn fail(
         &mut self,
         error: Arc<ConnectError<E>>,
@@ -32,7 +33,7 @@ impl<E: std::error::Error + 'static> Course<E> {
         (began, ended): (Instant, Instant),
         retry_at: Instant,
         quiet: Duration,
-    ) {
+    ) -> Option<Arc<ConnectError<E>>> {
         // A failure long ago says nothing about an outage if nobody has tried since. (While the breaker is open the pool
         // tries by itself; if it did not, it did not run.)
         let is_stale =
@@ -46,13 +47,14 @@ impl<E: std::error::Error + 'static> Course<E> {
         self.failing_since = Some(since.min(ended));
         self.failures = self.failures.saturating_add(1);
         self.retry_at = Some(retry_at);
-        self.last_failure = Some(error);
         self.is_hopeless = is_hopeless;
+        self.last_failure.replace(error)
     }
 }
 
 impl<M: Manager, I: IdleSet> Core<M, I> {
-    /// Books a failure. Whether the waiters must be told, since no connection is left that could come back to one.
+    /// Books a failure. Whether the waiters must be told, since no connection is left that could come back to one; and what
+    /// went before, to be dropped outside the lock.
     pub(crate) fn book_failure(
         &self,
         supply: &mut Supply<M::Error>,
@@ -60,11 +62,12 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         is_hopeless: bool,
         (began, ended): (Instant, Instant),
         retry_at: Instant,
-    ) -> bool {
+    ) -> (bool, Option<Arc<ConnectError<M::Error>>>) {
         let patience = self.config.fail_fast_after;
         let has_live = self.has_live();
         let course = &mut supply.course;
-        course.fail(Arc::clone(error), is_hopeless, (began, ended), retry_at, patience.unwrap_or(Duration::MAX));
+        let quiet = patience.unwrap_or(Duration::MAX);
+        let former = course.fail(Arc::clone(error), is_hopeless, (began, ended), retry_at, quiet);
         let is_open = !is_hopeless
             && !has_live
             && patience.is_some_and(|patience| {
@@ -74,7 +77,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         let tells = (is_hopeless && !has_live) || is_open;
         // Before the waiters are told: whoever enters the line too late for that sees it.
         self.turns_away.store(tells, StdOrdering::Release);
-        tells && !self.is_paused()
+        (tells && !self.is_paused(), former)
     }
 
     /// Books that a connection was opened. What went before is to be dropped outside the lock.
@@ -147,7 +150,7 @@ mod tests {
 
     fn fail(course: &mut Course<Infallible>, began: Instant, ended: Instant) -> Duration {
         let error = Arc::new(ConnectError::Panicked("refused".into()));
-        course.fail(error, false, (began, ended), ended + SECOND, 5 * SECOND);
+        let _former = course.fail(error, false, (began, ended), ended + SECOND, 5 * SECOND);
         ended - course.failing_since.expect("it fails")
     }
 

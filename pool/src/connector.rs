@@ -331,16 +331,15 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         tracing::warn!(db.client.connection.pool.name = %self.config.name, %error, "could not connect");
         tally(&self.tallies.connect_failures);
         let error = Arc::new(error);
-        // What it supersedes is dropped after the lock: errors are foreign code.
-        let (retry_at, tells, _superseded) = {
+        let (retry_at, (tells, former)) = {
             let mut supply = self.supply.lock();
-            let superseded = supply.course.last_failure.clone();
             let ended = now();
             let retry_at = ended + self.config.pause_after(supply.course.failures);
             supply.connecting -= 1;
-            let tells = self.book_failure(&mut supply, &error, is_hopeless, (began, ended), retry_at);
-            (retry_at, tells, superseded)
+            (retry_at, self.book_failure(&mut supply, &error, is_hopeless, (began, ended), retry_at))
         };
+        // As after a success: an error's destructor is foreign code.
+        drop(former);
         self.tell_notices();
         self.vacate(held);
         if tells {

@@ -75,11 +75,13 @@ impl<E: Error + 'static> Drop for Telling<'_, E> {
 impl<M: Manager, I: IdleSet> Core<M, I> {
     /// Tells what has happened. Under no lock.
     pub(crate) fn tell_notices(&self) {
+        let Some(mut notice) = self.notices.next(false) else { return };
+        // From here on this thread is the one that tells. One that is not must not let others begin.
         let telling = Telling(&self.notices);
-        let mut next = self.notices.next(false);
-        while let Some(notice) = next {
+        loop {
             self.tell(&notice);
-            next = telling.0.next(true);
+            let Some(next) = telling.0.next(true) else { return };
+            notice = next;
         }
     }
 
