@@ -95,8 +95,9 @@ fn a_queued_connect_is_not_old_after_a_purge<I: IdleSet>() {
     let job = core.next_to_connect().expect("somebody waits");
     core.purge();
     core.run(Job::Connect(job));
-    assert_eq!((core.state().idle, core.counters().purged), (1, 0));
+    // Woken or, on a slow machine, handed the connection: either way it gives up what it has.
     drop(waiter);
+    assert_eq!((core.state().idle, core.counters().purged), (1, 0));
     drop(Guard::new(&core, core.checkout().expect("the gate is open again")));
 }
 
