@@ -1,7 +1,8 @@
 //! Group commit: messages that come in while a commit runs share the next one.
 //!
-//! There are several lanes on MySQL, where commits may run side by side, and one on SQLite. A conversation always goes
-//! through the same lane, which keeps its messages in order and keeps the lanes from waiting for each other's locks.
+//! There are several lanes on MySQL, where commits may run side by side, and two on SQLite, which commit in turns. A
+//! conversation always goes through the same lane, which keeps its messages in order and keeps the lanes from waiting for
+//! each other's locks.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -18,6 +19,10 @@ use super::lane::{Lane, Pending, Place, in_time};
 use super::model::Receipt;
 use super::options::StoreOptions;
 
+/// While SQLite commits the batch of one lane, those who were in the other's are answered and ask again; with one lane
+/// the disk and they would wait for each other. More lanes make smaller batches of the same messages, and more commits.
+const SQLITE_LANES: usize = 2;
+
 /// The lanes.
 pub(super) struct Writer {
     lanes: Vec<Lane<Item, Receipt>>,
@@ -25,7 +30,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn start(backend: &Backend, options: &StoreOptions) -> (Self, Vec<AbortHandle>) {
-        let count = if backend.is_sqlite() { 1 } else { options.committers };
+        let count = if backend.is_sqlite() { SQLITE_LANES } else { options.committers };
         let (lanes, tasks) = (0..count)
             .map(|_| {
                 let (backend, deadline) = (backend.clone(), options.deadline);
