@@ -376,9 +376,14 @@ fn field(value: Option<f64>, unit: impl Fn(f64) -> String) -> String {
 
 fn traffic_table(rows: &[Row]) -> Option<String> {
     let data = closed(rows);
+    // Pairs before groups, few before many.
     let load = |row: &Row| {
-        let what = if row.group_size == "0" { "pairs".to_owned() } else { format!("groups of {}", row.group_size) };
-        format!("{:>6} {what}, {} in flight", row.conversations, row.window)
+        let (rank, what) = if row.group_size == "0" {
+            ('0', "pairs".to_owned())
+        } else {
+            ('1', format!("groups of {}", row.group_size))
+        };
+        format!("{rank}{:>6} {what}, {:>3} in flight", row.conversations, row.window)
     };
     let mut lines = Vec::new();
     for who in data.values(Row::who) {
@@ -387,7 +392,7 @@ fn traffic_table(rows: &[Row]) -> Option<String> {
             let cell = own.filter(|row| load(row) == load_of);
             lines.push(vec![
                 who.clone(),
-                load_of.trim_start().to_owned(),
+                load_of[1..].split_whitespace().collect::<Vec<_>>().join(" "),
                 field(cell.median("delivered"), count),
                 field(cell.median("accepted"), count),
                 field(cell.median("server_cpu"), microseconds),

@@ -8,8 +8,9 @@ use super::{Anchor, Canvas, GREY, GRID, Heading, INK, MARGIN, SMALL, STRIPE, Sca
 /// The room for a mark, and what its label needs of that at least.
 const TICK: i32 = 44;
 const LABEL: i32 = 38;
-/// The width of the column with the names.
+/// The least width of the column with the names, and what a letter of the longest of them takes.
 const NAMES: i32 = 158;
+const LETTER: i32 = 6;
 /// The width of the numbers at the right of each column.
 const NUMBERS: i32 = 50;
 /// The height of a row.
@@ -113,10 +114,12 @@ impl Section {
             }
         }
         let columns = i32::try_from(self.columns.len()).unwrap_or(1).max(1);
-        let width = (right - MARGIN - NAMES) / columns;
+        let letters = self.names.iter().map(|name| name.label.chars().count()).max();
+        let names = NAMES.max(24 + LETTER * i32::try_from(letters.unwrap_or(0)).unwrap_or(0));
+        let width = (right - MARGIN - names) / columns;
         let shared = Scale::log(self.values(), 0, 1);
         for (place, column) in (0..).zip(&self.columns) {
-            let left = MARGIN + NAMES + width * place;
+            let left = MARGIN + names + width * place;
             let (from, to) = (left + 12, left + width - NUMBERS - 8);
             canvas.text(left + 8, top + 36, TEXT, Anchor::Start, INK, &column.heading)?;
             let own = if self.is_shared { shared } else { Scale::log(column.values(), 0, 1) };
