@@ -1,6 +1,9 @@
 //! Connections that are opened with `async fn`, in every kind of pool and on both kinds of runtime.
 #![cfg(feature = "tokio")]
 
+#[macro_use]
+mod kinds;
+
 use std::error::Error;
 use std::fmt;
 use std::future::{Future, pending};
@@ -18,35 +21,24 @@ use pool::{AcquireError, Builder, ConnectError, IdleSet, Pool};
 use tokio::runtime::{self, Handle, Runtime};
 use tokio::sync::oneshot;
 
-/// Makes of each generic function below one test for every kind of pool and of runtime.
-macro_rules! over_every_kind {
-    ($($name:ident)*) => {
-        over_every_kind! { @kind mutex MutexQueue $($name)* }
-        over_every_kind! { @kind lock_free LockFreeQueue $($name)* }
-        over_every_kind! { @kind slots Slots $($name)* }
-        #[cfg(feature = "lockfree")]
-        over_every_kind! { @kind lockfree LockfreeCrateQueue $($name)* }
-    };
-    (@kind $module:ident $kind:ident $($name:ident)*) => {
-        mod $module {
-            $(
-                mod $name {
-                    #[test]
-                    fn current_thread() {
-                        crate::$name::<pool::idle::$kind>(crate::Flavour::CurrentThread);
-                    }
+/// A test on each flavour of runtime.
+macro_rules! on_each_flavour {
+    ($name:ident $kind:ident) => {
+        mod $name {
+            #[test]
+            fn current_thread() {
+                crate::$name::<pool::idle::$kind>(crate::Flavour::CurrentThread);
+            }
 
-                    #[test]
-                    fn multi_thread() {
-                        crate::$name::<pool::idle::$kind>(crate::Flavour::MultiThread);
-                    }
-                }
-            )*
+            #[test]
+            fn multi_thread() {
+                crate::$name::<pool::idle::$kind>(crate::Flavour::MultiThread);
+            }
         }
     };
 }
 
-over_every_kind! {
+over_every_kind! { on_each_flavour:
     connections_are_lent_to_threads_and_to_tasks
     on_the_runtimes_own_thread_it_is_enough_to_await
     a_refused_connect_is_told_with_its_reason

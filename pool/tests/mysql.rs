@@ -4,6 +4,9 @@
 //! `scripts/test` starts a server and sets both. The user needs the right to create databases and to kill connections.
 #![cfg(feature = "mysql")]
 
+#[macro_use]
+mod kinds;
+
 use std::collections::HashSet;
 use std::error::Error;
 use std::io;
@@ -20,30 +23,19 @@ use pool::idle::IdleSet;
 use pool::managers::mysql::{MysqlConnection, MysqlManager, ResetPolicy};
 use pool::{AcquireError, BuildError, Builder, Pool};
 
-/// Makes of each generic function below one test for every kind of pool.
-macro_rules! over_every_kind {
-    ($($name:ident)*) => {
-        over_every_kind! { @kind mutex MutexQueue $($name)* }
-        over_every_kind! { @kind lock_free LockFreeQueue $($name)* }
-        over_every_kind! { @kind slots Slots $($name)* }
-        #[cfg(feature = "lockfree")]
-        over_every_kind! { @kind lockfree LockfreeCrateQueue $($name)* }
-    };
-    (@kind $module:ident $kind:ident $($name:ident)*) => {
-        mod $module {
-            $(
-                #[test]
-                fn $name() {
-                    if let Some(database) = super::Database::new() {
-                        super::$name::<pool::idle::$kind>(&database);
-                    }
-                }
-            )*
+/// A test with a database of its own, if there is a server to ask.
+macro_rules! with_a_database {
+    ($name:ident $kind:ident) => {
+        #[test]
+        fn $name() {
+            if let Some(database) = crate::Database::new() {
+                crate::$name::<pool::idle::$kind>(&database);
+            }
         }
     };
 }
 
-over_every_kind! {
+over_every_kind! { with_a_database:
     a_killed_connection_is_replaced_at_checkout
     a_connection_past_wait_timeout_is_replaced_at_checkout
     a_late_reply_reaches_nobody_else_after_a_query

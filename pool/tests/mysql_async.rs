@@ -4,6 +4,9 @@
 //! `scripts/test` starts a server and sets both. The user needs the right to kill connections.
 #![cfg(feature = "tokio")]
 
+#[macro_use]
+mod kinds;
+
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Waker};
@@ -18,41 +21,30 @@ use r2d2_mysql::mysql;
 use r2d2_mysql::mysql::prelude::Queryable as _;
 use tokio::runtime::{self, Runtime};
 
-/// Makes of each generic function below one test for every kind of pool and of runtime.
-macro_rules! over_every_kind {
-    ($($name:ident)*) => {
-        over_every_kind! { @kind mutex MutexQueue $($name)* }
-        over_every_kind! { @kind lock_free LockFreeQueue $($name)* }
-        over_every_kind! { @kind slots Slots $($name)* }
-        #[cfg(feature = "lockfree")]
-        over_every_kind! { @kind lockfree LockfreeCrateQueue $($name)* }
-    };
-    (@kind $module:ident $kind:ident $($name:ident)*) => {
-        mod $module {
-            $(
-                mod $name {
-                    #[test]
-                    fn current_thread() {
-                        if let Some(url) = crate::database_url() {
-                            let mut builder = tokio::runtime::Builder::new_current_thread();
-                            crate::$name::<pool::idle::$kind>(&url, crate::runtime(&mut builder));
-                        }
-                    }
-
-                    #[test]
-                    fn multi_thread() {
-                        if let Some(url) = crate::database_url() {
-                            let mut builder = tokio::runtime::Builder::new_multi_thread();
-                            crate::$name::<pool::idle::$kind>(&url, crate::runtime(&mut builder));
-                        }
-                    }
+/// A test on each flavour of runtime, if there is a server to ask.
+macro_rules! with_a_database {
+    ($name:ident $kind:ident) => {
+        mod $name {
+            #[test]
+            fn current_thread() {
+                if let Some(url) = crate::database_url() {
+                    let mut builder = tokio::runtime::Builder::new_current_thread();
+                    crate::$name::<pool::idle::$kind>(&url, crate::runtime(&mut builder));
                 }
-            )*
+            }
+
+            #[test]
+            fn multi_thread() {
+                if let Some(url) = crate::database_url() {
+                    let mut builder = tokio::runtime::Builder::new_multi_thread();
+                    crate::$name::<pool::idle::$kind>(&url, crate::runtime(&mut builder));
+                }
+            }
         }
     };
 }
 
-over_every_kind! {
+over_every_kind! { with_a_database:
     tasks_take_turns
     what_a_holder_changed_is_reset
     a_killed_connection_is_replaced_at_checkout

@@ -2,6 +2,9 @@
 //! is compiled against both.
 #![cfg(feature = "r2d2")]
 
+#[macro_use]
+mod kinds;
+
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -36,28 +39,7 @@ fn a_program_for_r2d2_sees_the_same_with_ours() {
     assert!(theirs.len() > 40, "it looked at something: {theirs:#?}");
 }
 
-/// Makes of each generic function below one test for every kind of pool.
-macro_rules! over_every_kind {
-    ($($name:ident)*) => {
-        over_every_kind! { @kind mutex MutexQueue $($name)* }
-        over_every_kind! { @kind lock_free LockFreeQueue $($name)* }
-        over_every_kind! { @kind slots Slots $($name)* }
-        #[cfg(feature = "lockfree")]
-        over_every_kind! { @kind lockfree LockfreeCrateQueue $($name)* }
-    };
-    (@kind $module:ident $kind:ident $($name:ident)*) => {
-        mod $module {
-            $(
-                #[test]
-                fn $name() {
-                    super::$name::<pool::idle::$kind>();
-                }
-            )*
-        }
-    };
-}
-
-over_every_kind! {
+over_every_kind! { plain:
     as_many_as_max_size_are_lent
     a_returned_connection_is_lent_again
     try_get_takes_what_is_idle_and_asks_for_nothing

@@ -5,9 +5,12 @@
 //! `REQUIRE_DATABASE` is set.
 #![cfg(feature = "r2d2")]
 
+#[macro_use]
+mod kinds;
+
 use std::error::Error;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -34,28 +37,7 @@ mod with_ours {
     include!("r2d2_compat/users.rs");
 }
 
-/// Makes of each generic function below one test for every kind of pool.
-macro_rules! over_every_kind {
-    ($($name:ident)*) => {
-        over_every_kind! { @kind mutex MutexQueue $($name)* }
-        over_every_kind! { @kind lock_free LockFreeQueue $($name)* }
-        over_every_kind! { @kind slots Slots $($name)* }
-        #[cfg(feature = "lockfree")]
-        over_every_kind! { @kind lockfree LockfreeCrateQueue $($name)* }
-    };
-    (@kind $module:ident $kind:ident $($name:ident)*) => {
-        mod $module {
-            $(
-                #[test]
-                fn $name() {
-                    super::$name::<pool::idle::$kind>();
-                }
-            )*
-        }
-    };
-}
-
-over_every_kind! {
+over_every_kind! { plain:
     sqlite_s_manager_is_pooled
     diesels_manager_is_pooled
     mysqls_manager_is_pooled
@@ -68,25 +50,15 @@ over_every_kind! {
 const EVENTUALLY: Duration = Duration::from_secs(20);
 
 /// A file for a database, removed with what SQLite puts beside it.
-struct File(PathBuf);
+struct File(TempDir);
 
 impl File {
     fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("pool-r2d2-{}-{}.db", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        Self(std::env::temp_dir().join(name))
+        Self(TempDir::with_prefix("pool-r2d2-").expect("the temporary folder is writable"))
     }
 
-    fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        for suffix in ["", "-journal", "-wal", "-shm"] {
-            let _ = std::fs::remove_file(format!("{}{suffix}", self.0.display()));
-        }
+    fn path(&self) -> PathBuf {
+        self.0.path().join("test.db")
     }
 }
 
@@ -102,16 +74,16 @@ fn database_url() -> Option<String> {
 #[test]
 fn a_program_with_r2d2_sqlite_runs_unchanged() {
     let (theirs, ours) = (File::new(), File::new());
-    assert_eq!(with_r2d2::sqlite(theirs.path()), 36);
-    assert_eq!(with_ours::sqlite(ours.path()), 36);
+    assert_eq!(with_r2d2::sqlite(&theirs.path()), 36);
+    assert_eq!(with_ours::sqlite(&ours.path()), 36);
 }
 
 #[test]
 fn a_program_with_diesel_runs_unchanged() {
     let expected = [(1, "ada".to_owned()), (3, "cy".to_owned())];
     let (theirs, ours) = (File::new(), File::new());
-    assert_eq!(with_r2d2::diesel(theirs.path()), expected);
-    assert_eq!(with_ours::diesel(ours.path()), expected);
+    assert_eq!(with_r2d2::diesel(&theirs.path()), expected);
+    assert_eq!(with_ours::diesel(&ours.path()), expected);
 }
 
 #[test]

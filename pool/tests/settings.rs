@@ -3,37 +3,33 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::Path;
 use std::time::Duration;
 
 use pool::settings::{Origin, Settings, SettingsError};
+use tempfile::NamedTempFile;
 
 /// A settings file that is deleted when dropped.
-struct File(PathBuf);
+struct File(NamedTempFile);
 
 impl File {
     fn new(content: impl AsRef<[u8]>) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("pool-settings-{}-{number}.toml", std::process::id()));
-        fs::write(&path, content).expect("the temporary folder is writable");
-        Self(path)
+        let file = NamedTempFile::with_suffix(".toml").expect("the temporary folder is writable");
+        fs::write(&file, content).expect("a new file can be written");
+        Self(file)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
     }
 
     fn error(content: impl AsRef<[u8]>) -> (SettingsError, String) {
         let file = Self::new(content);
-        let error = Settings::from_file(&file.0).expect_err("must not be accepted");
+        let error = Settings::from_file(file.path()).expect_err("must not be accepted");
         let message = error.to_string();
         assert!(!message.contains('\n'), "more than one line: {message}");
-        assert!(message.contains(&*file.0.to_string_lossy()) || error.field().is_some(), "names no file: {message}");
+        assert!(message.contains(&*file.path().to_string_lossy()) || error.field().is_some(), "names no file: {message}");
         (error, message)
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
     }
 }
 
@@ -52,7 +48,7 @@ fn a_file_may_set_every_field() {
         "host = 'db.example'\nport = 3307\nuser = 'chat'\npassword = 'secret'\ndatabase = 'talk'\ninitial_size = 2\n\
          max_size = 16\nmax_idle_time_s = 60\nconnection_timeout_ms = 500\n",
     );
-    let settings = Settings::from_file(&file.0).unwrap();
+    let settings = Settings::from_file(file.path()).unwrap();
     assert_eq!(settings.host, "db.example");
     assert_eq!(settings.port, 3307);
     assert_eq!(settings.user, "chat");
@@ -78,7 +74,7 @@ fn what_is_left_out_has_a_default() {
 fn the_environment_wins_over_the_file() {
     let file = File::new(with("max_size = 4\nhost = 'file'"));
     let vars = vars(&[("POOL_MAX_SIZE", "8"), ("POOL_PASSWORD", "p"), ("OTHER", "x")]);
-    let settings = Settings::from_file_and_vars(&file.0, "POOL_", vars).unwrap();
+    let settings = Settings::from_file_and_vars(file.path(), "POOL_", vars).unwrap();
     assert_eq!((settings.max_size, settings.host.as_str(), settings.password.as_str()), (8, "file", "p"));
 }
 
@@ -165,7 +161,7 @@ fn more_initial_than_maximum_connections_are_refused() {
 
     // The one that was overridden is the one to look at.
     let file = File::new(with("initial_size = 1\nmax_size = 4"));
-    let error = Settings::from_file_and_vars(&file.0, "POOL_", vars(&[("POOL_INITIAL_SIZE", "5")])).unwrap_err();
+    let error = Settings::from_file_and_vars(file.path(), "POOL_", vars(&[("POOL_INITIAL_SIZE", "5")])).unwrap_err();
     assert!(error.to_string().starts_with("environment variable POOL_INITIAL_SIZE: 5 is above"), "{error}");
 }
 

@@ -1,6 +1,9 @@
 //! The pool and its SQLite manager, in files and in memory.
 #![cfg(feature = "sqlite")]
 
+#[macro_use]
+mod kinds;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
@@ -13,28 +16,7 @@ use pool::{Builder, Manager, Pool};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-/// Makes of each generic function below one test for every kind of pool.
-macro_rules! over_every_kind {
-    ($($name:ident)*) => {
-        over_every_kind! { @kind mutex MutexQueue $($name)* }
-        over_every_kind! { @kind lock_free LockFreeQueue $($name)* }
-        over_every_kind! { @kind slots Slots $($name)* }
-        #[cfg(feature = "lockfree")]
-        over_every_kind! { @kind lockfree LockfreeCrateQueue $($name)* }
-    };
-    (@kind $module:ident $kind:ident $($name:ident)*) => {
-        mod $module {
-            $(
-                #[test]
-                fn $name() {
-                    super::$name::<pool::idle::$kind>();
-                }
-            )*
-        }
-    };
-}
-
-over_every_kind! {
+over_every_kind! { plain:
     a_file_gets_its_settings
     the_database_in_memory_is_shared_and_outlives_its_connections
     two_databases_in_memory_are_two
