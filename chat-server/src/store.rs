@@ -39,6 +39,7 @@ mod messages;
 mod migrate;
 mod model;
 mod options;
+mod segments;
 mod sql;
 mod tokens;
 mod users;

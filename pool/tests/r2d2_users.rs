@@ -24,6 +24,7 @@ use r2d2_mysql::MySqlConnectionManager;
 use r2d2_mysql::mysql::prelude::Queryable;
 use r2d2_mysql::mysql::{self, Opts, OptsBuilder};
 use r2d2_sqlite::SqliteConnectionManager;
+use tempfile::TempDir;
 
 #[allow(unreachable_pub, clippy::all, reason = "programs of somebody else's")]
 mod with_r2d2 {

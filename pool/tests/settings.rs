@@ -28,7 +28,10 @@ impl File {
         let error = Settings::from_file(file.path()).expect_err("must not be accepted");
         let message = error.to_string();
         assert!(!message.contains('\n'), "more than one line: {message}");
-        assert!(message.contains(&*file.path().to_string_lossy()) || error.field().is_some(), "names no file: {message}");
+        assert!(
+            message.contains(&*file.path().to_string_lossy()) || error.field().is_some(),
+            "names no file: {message}"
+        );
         (error, message)
     }
 }

@@ -20,7 +20,8 @@ pub const SETTING: Setting = Setting {
     clients: 16,
     size: 4,
     is_filled: true,
-    acquire_timeout: Duration::from_secs(10),
+    // Nobody gives up, however long the run: some pools serve some clients at its end only, and how long is the finding.
+    acquire_timeout: Duration::from_secs(600),
     max_lifetime: None,
     distance: Distance { connect: Duration::from_millis(1), query: Duration::from_millis(1) },
 };

@@ -21,6 +21,9 @@ pub const PASSWORD: &str = "chat-load";
 /// Registrations on one connection, so that none is so old that the server ends it for not logging in.
 const REGISTRATIONS_PER_LINK: usize = 20;
 
+/// How long a refused request rests when the server does not say.
+const RETRY: Duration = Duration::from_millis(20);
+
 /// A registered user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Person {
@@ -159,10 +162,15 @@ async fn answered(
                 errmsg: String,
             }
             let errno: Errno = serde_json::from_slice(&answer).map_err(|error| Failure::of("an answer", error))?;
-            if errno.errno != 0 {
+            if errno.errno == 0 {
+                return Ok(String::from_utf8_lossy(&answer).into_owned());
+            }
+            let is_retryable = ErrorCode::from_number(errno.errno).is_some_and(ErrorCode::is_retryable);
+            if !is_retryable || Instant::now() >= until {
                 return Err(Failure::of(format!("refused with errno {}", errno.errno), errno.errmsg));
             }
-            return Ok(String::from_utf8_lossy(&answer).into_owned());
+            sleep(RETRY).await;
+            continue;
         }
         let answer: Answer = serde_json::from_slice(&answer).map_err(|error| Failure::of("an answer", error))?;
         if answer.errno == 0 {
@@ -173,7 +181,7 @@ async fn answered(
             let name = answer.error.unwrap_or_default();
             return Err(Failure::of(format!("refused ({name})"), answer.errmsg.unwrap_or_default()));
         }
-        sleep(Duration::from_millis(answer.retry_ms.unwrap_or(20).clamp(1, 1000))).await;
+        sleep(answer.retry_ms.map_or(RETRY, Duration::from_millis).clamp(RETRY / 20, RETRY * 50)).await;
     }
 }
 

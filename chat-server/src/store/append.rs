@@ -18,6 +18,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::error::Refusal;
 use super::ids::{Conversation, ConversationKind, Seq, Timestamp, UserId};
 use super::model::{MAX_BODY_BYTES, MAX_TIME_BYTES, NewMessage, Receipt};
+use super::segments;
 use super::sql::{ErrorKind, Failure, Sql, SqlError, Value};
 
 /// A message on its way into the database.
@@ -97,13 +98,15 @@ struct Batch<'a> {
     answers: Vec<Option<Result<Receipt, Refusal>>>,
     /// The last sequence of each conversation that exists.
     last: BTreeMap<Conversation, u64>,
+    /// The last segment of each of them, where there are segments.
+    segments: HashMap<Conversation, i64>,
     /// The time that the database says it is.
     now: u64,
 }
 
 impl<'a> Batch<'a> {
     fn new(items: &'a [Item]) -> Self {
-        Self { items, answers: vec![None; items.len()], last: BTreeMap::new(), now: 0 }
+        Self { items, answers: vec![None; items.len()], last: BTreeMap::new(), segments: HashMap::new(), now: 0 }
     }
 
     fn store(mut self, sql: &mut dyn Sql, look_for_repeats: bool) -> Result<Receipts, Failure> {
@@ -162,14 +165,21 @@ impl<'a> Batch<'a> {
     fn lock(&mut self, sql: &mut dyn Sql, conversations: &[Conversation]) -> Result<(), Failure> {
         let dialect = sql.dialect();
         let query = format!(
-            "SELECT id, last_seq, {} FROM conversation{} WHERE id IN {{keys}}{}",
-            dialect.now, dialect.by_primary_key, dialect.for_update
+            "SELECT id, last_seq, {}{} FROM conversation{} WHERE id IN {{keys}}{}",
+            dialect.now,
+            if dialect.has_segments { ", segment" } else { "" },
+            dialect.by_primary_key,
+            dialect.for_update
         );
         let keys: Vec<Value<'_>> = conversations.iter().map(|it| Value::Int(it.key())).collect();
-        let (last, now) = (&mut self.last, &mut self.now);
+        let (last, segments, now) = (&mut self.last, &mut self.segments, &mut self.now);
         sql.rows_by_keys(&query, 1, &keys, &mut |row| {
-            last.insert(Conversation::from_key(row.int(0)?), row.unsigned(1)?);
+            let conversation = Conversation::from_key(row.int(0)?);
+            last.insert(conversation, row.unsigned(1)?);
             *now = row.unsigned(2)?;
+            if dialect.has_segments {
+                segments.insert(conversation, row.int(3)?);
+            }
             Ok(())
         })?;
         Ok(())
@@ -251,11 +261,22 @@ impl<'a> Batch<'a> {
     }
 
     fn insert(&self, sql: &mut dyn Sql) -> Result<(), Failure> {
-        let mut values = Vec::with_capacity(self.items.len() * 7);
-        let mut moved: BTreeMap<Conversation, u64> = BTreeMap::new();
+        // The messages to store, and the first and the last sequence of each conversation among them.
+        let mut new = Vec::with_capacity(self.items.len());
+        let mut moved: BTreeMap<Conversation, (u64, u64)> = BTreeMap::new();
         for (item, answer) in self.items.iter().zip(&self.answers) {
             let Some(Ok(Receipt { seq, at, is_repeat: false })) = answer else { continue };
-            moved.insert(item.conversation, seq.0);
+            moved.entry(item.conversation).or_insert((seq.0, seq.0)).1 = seq.0;
+            new.push((item, seq, at));
+        }
+        if new.is_empty() {
+            return Ok(());
+        }
+        let dialect = sql.dialect();
+        let segment = if dialect.has_segments { Some(self.enter_segment(sql, &moved, new.len())?) } else { None };
+        let mut values = Vec::with_capacity(new.len() * 8);
+        for (item, seq, at) in &new {
+            values.extend(segment);
             values.extend([
                 Value::Int(item.conversation.key()),
                 Value::Int(seq.0.cast_signed()),
@@ -266,23 +287,42 @@ impl<'a> Batch<'a> {
                 Value::Text(&item.body),
             ]);
         }
-        if values.is_empty() {
-            return Ok(());
-        }
-        let head = "INSERT INTO message (conversation, seq, sender, client_id, created_at, sender_time, body)";
-        sql.insert_rows(head, 7, "", &values)?;
+        let (first, width) = if segment.is_some() { ("segment, ", 8) } else { ("", 7) };
+        let columns = "conversation, seq, sender, client_id, created_at, sender_time, body";
+        sql.insert_rows(&format!("INSERT INTO message ({first}{columns})"), width, "", &values)?;
 
-        let mut values: Vec<Value<'_>> =
-            moved.iter().flat_map(|(it, last)| [Value::Int(it.key()), Value::Int(last.cast_signed())]).collect();
-        if sql.dialect().is_mysql {
+        let mut values: Vec<Value<'_>> = Vec::with_capacity(moved.len() * 3);
+        for (conversation, (_, last)) in &moved {
+            values.extend([Value::Int(conversation.key()), Value::Int(last.cast_signed())]);
+            values.extend(segment);
+        }
+        let (head, columns): (_, &[&str]) = match segment {
+            Some(_) => ("INSERT INTO conversation (id, last_seq, segment)", &["last_seq", "segment"]),
+            None => ("INSERT INTO conversation (id, last_seq)", &["last_seq"]),
+        };
+        let width = columns.len() + 1;
+        if dialect.is_mysql {
             // The same row twice changes nothing, and one round trip is less than several.
-            let last = [values[values.len() - 2], values[values.len() - 1]];
-            let rows = values.len() / 2;
+            let last = values[values.len() - width..].to_vec();
+            let rows = values.len() / width;
             values.extend(std::iter::repeat_n(last, rows.next_power_of_two() - rows).flatten());
         }
-        let tail = sql.dialect().upsert("id", &["last_seq"]);
-        sql.insert_rows("INSERT INTO conversation (id, last_seq)", 2, &tail, &values)?;
+        sql.insert_rows(head, width, &dialect.upsert("id", columns), &values)?;
         Ok(())
+    }
+
+    /// Opens the segment for the conversations that have nothing in it yet.
+    fn enter_segment(
+        &self,
+        sql: &mut dyn Sql,
+        moved: &BTreeMap<Conversation, (u64, u64)>,
+        messages: usize,
+    ) -> Result<Value<'static>, Failure> {
+        let firsts = moved.iter().map(|(conversation, (first, _))| {
+            let last_segment = self.segments.get(conversation).copied().unwrap_or_default();
+            (*conversation, *first, last_segment)
+        });
+        Ok(Value::Int(segments::enter(sql, firsts, messages)?))
     }
 }
 

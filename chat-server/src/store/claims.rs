@@ -15,7 +15,7 @@ use super::Store;
 use super::backend::{Access, Backend};
 use super::error::{Refusal, StoreError};
 use super::ids::{Incarnation, NodeId, SessionId, Timestamp, UserId};
-use super::lane::{Lane, Pending, Place, in_time};
+use super::lane::{Company, Lane, Pending, Place, in_time};
 use super::model::{Claim, ClaimPolicy, Claimed, Location, NodeLease};
 use super::options::StoreOptions;
 use super::sql::{Failure, Row, Sql, SqlError, Value};
@@ -52,7 +52,7 @@ impl Claims {
     pub(super) fn start(backend: &Backend, options: &StoreOptions) -> (Self, AbortHandle) {
         let (backend, deadline) = (backend.clone(), options.deadline);
         let commit = move |batch| commit(backend.clone(), batch, deadline);
-        let (lane, task) = Lane::start(options.max_batch, Duration::ZERO, commit);
+        let (lane, task) = Lane::start(options.max_batch, Company { part: 1, max_linger: Duration::ZERO }, commit);
         (Self { lane }, task)
     }
 

@@ -5,7 +5,7 @@
 //!
 //! Those who are answered together ask again together, a moment after the next commit has begun: then batches are small
 //! and large in turn, and two commits are paid for where one would do. So a lane may linger after a batch of several,
-//! until as many have come as were in it and waited behind it, at most half as long as its commit took.
+//! until as many have come as were in it and waited behind it, or a part of them, at most half as long as its commit took.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -108,6 +108,15 @@ impl Drop for Place {
     }
 }
 
+/// Whom a lane lingers for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Company {
+    /// The part of those who are about: 1 is all of them, 3 a third.
+    pub(super) part: usize,
+    /// How long at most.
+    pub(super) max_linger: Duration,
+}
+
 /// What the last batch says about the next one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Linger {
@@ -119,12 +128,13 @@ struct Linger {
 
 impl Linger {
     /// After a batch of `count`, whose commit took so long, and while `waiting` came.
-    fn after(count: usize, waiting: usize, took: Duration, max: Duration) -> Self {
+    fn after(count: usize, waiting: usize, took: Duration, company: Company) -> Self {
         // Who comes alone is not made to wait for anybody.
         if count < 2 {
             return Self::default();
         }
-        Self { expected: count + waiting, at_most: (took / 2).min(max) }
+        let expected = (count + waiting).div_ceil(company.part);
+        Self { expected, at_most: (took / 2).min(company.max_linger) }
     }
 
     /// Waits until as many are in `now` as are expected, or may be, or one is a barrier.
@@ -160,11 +170,10 @@ where
     R: Send + 'static,
     A: Send + 'static,
 {
-    /// Starts a lane that hands at most `max_batch` requests at a time to `commit`, which answers them all, and lingers at
-    /// most `max_linger` for others.
+    /// Starts a lane that hands at most `max_batch` requests at a time to `commit`, which answers them all.
     pub(super) fn start<F>(
         max_batch: usize,
-        max_linger: Duration,
+        company: Company,
         mut commit: impl FnMut(Vec<Pending<R, A>>) -> F + Send + 'static,
     ) -> (Self, AbortHandle)
     where
@@ -187,7 +196,7 @@ where
                 if !batch.is_empty() {
                     let (count, began) = (batch.len(), Instant::now());
                     commit(batch).await;
-                    linger = Linger::after(count, waiting.len(), began.elapsed(), max_linger);
+                    linger = Linger::after(count, waiting.len(), began.elapsed(), company);
                 }
                 for barrier in barriers {
                     let _ = barrier.send(());
@@ -235,10 +244,10 @@ mod tests {
     type Sizes = Arc<Mutex<Vec<usize>>>;
 
     /// A lane whose commits take as long as is said, with the sizes of its batches.
-    fn lane(max_linger: Duration) -> (Arc<Lane<Duration, ()>>, Sizes, AbortHandle) {
+    fn lane(part: usize, max_linger: Duration) -> (Arc<Lane<Duration, ()>>, Sizes, AbortHandle) {
         let sizes = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&sizes);
-        let (lane, task) = Lane::start(8, max_linger, move |batch: Vec<Pending<Duration, ()>>| {
+        let (lane, task) = Lane::start(8, Company { part, max_linger }, move |batch: Vec<Pending<Duration, ()>>| {
             noted.lock().push(batch.len());
             async move {
                 tokio::time::sleep(batch[0].request).await;
@@ -258,8 +267,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn those_who_ask_again_together_share_their_commits() {
-        for (max_linger, expected) in [(LONG, vec![1, 2, 3, 3, 3]), (Duration::ZERO, vec![1, 2, 1, 2, 1])] {
-            let (lane, sizes, task) = lane(max_linger);
+        for (part, max_linger, expected) in
+            [(1, LONG, vec![1, 2, 3, 3, 3]), (3, LONG, vec![1, 2, 1, 2, 1]), (1, Duration::ZERO, vec![1, 2, 1, 2, 1])]
+        {
+            let (lane, sizes, task) = lane(part, max_linger);
             let asking = (0..3).map(|number| {
                 let lane = Arc::clone(&lane);
                 async move {
@@ -276,7 +287,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_longer_than_half_a_commit_for_those_who_do_not_come() {
-        let (lane, sizes, task) = lane(LONG);
+        let (lane, sizes, task) = lane(1, LONG);
         let answer = |millis| lane.submit(Duration::from_millis(millis), place());
         let (one, other) = (answer(100), answer(100));
         one.await.unwrap();
@@ -295,7 +306,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_for_the_end_is_not_kept() {
-        let (lane, _, task) = lane(LONG);
+        let (lane, _, task) = lane(1, LONG);
         let answer = |millis| lane.submit(Duration::from_millis(millis), place());
         let (one, other) = (answer(7_200_000), answer(7_200_000));
         one.await.unwrap();

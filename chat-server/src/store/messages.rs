@@ -135,9 +135,8 @@ impl Store {
                 Page::Last => (since, Seq(i64::MAX as u64), "DESC"),
             };
             let query = format!(
-                "SELECT m.seq, m.sender, u.name, m.client_id, m.created_at, m.sender_time, m.body \
-                 FROM message AS m JOIN user AS u ON u.id = m.sender \
-                 WHERE m.conversation = ? AND m.seq > ? AND m.seq < ? ORDER BY m.seq {order} LIMIT ?"
+                "SELECT m.seq, m.sender, u.name, m.client_id, m.created_at, m.sender_time, m.body {}",
+                sql.dialect().messages.replace("{order}", order)
             );
             let bound = |seq: Seq| Value::Int(i64::try_from(seq.0).unwrap_or(i64::MAX));
             let values = [Value::Int(conversation.key()), bound(after), bound(before), limit];

@@ -78,6 +78,12 @@ pub(super) fn sqlite(manager: &SqliteManager) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// The tables, in a database that has nothing else to do.
+#[cfg(test)]
+pub(super) fn sqlite_tables(connection: &mut rusqlite::Connection) {
+    sqlite_files::migrations::runner().run(connection).expect("an empty database takes every file");
+}
+
 fn is_race(error: &refinery::Error) -> bool {
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
@@ -115,10 +121,48 @@ fn fnv1a(text: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Database;
+    use crate::store::{ClientMessageId, Conversation, NewMessage, Page, Seq, Store, StoreOptions, UserId};
 
     #[test]
     fn the_locks_name_never_changes() {
         assert_eq!(fnv1a(""), 0xcbf2_9ce4_8422_2325);
         assert_eq!(fnv1a("foobar"), 0x8594_4171_f739_67e8);
+    }
+
+    #[tokio::test]
+    async fn what_was_stored_before_there_were_segments_is_read_and_continued() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("chat.db");
+        let mut connection = rusqlite::Connection::open(&file).unwrap();
+        sqlite_files::migrations::runner().set_target(refinery::Target::Version(10)).run(&mut connection).unwrap();
+        let (ada, bob) = (UserId::new(1).unwrap(), UserId::new(2).unwrap());
+        let pair = Conversation::direct(ada, bob);
+        connection
+            .execute_batch(&format!(
+                "INSERT INTO user VALUES (1, 'ada', 'ada', 'x', 0), (2, 'bob', 'bob', 'x', 0);
+                 INSERT INTO conversation VALUES ({0}, 2);
+                 INSERT INTO participant VALUES ({0}, 1, 0, 0, 0, 0), ({0}, 2, 0, 0, 0, 0);
+                 INSERT INTO message VALUES ({0}, 1, 1, 'a', 5, '', 'one'), ({0}, 2, 2, 'b', 6, '', 'two')",
+                pair.key()
+            ))
+            .unwrap();
+        drop(connection);
+        let store = Store::open(&Database::SqliteFile(file), StoreOptions::default()).await.unwrap();
+        let new = |id: &str, body: &str| NewMessage {
+            conversation: pair,
+            sender: ada,
+            client_id: ClientMessageId::new(id).ok(),
+            time: String::new(),
+            body: body.into(),
+        };
+        let repeat = store.append_one(new("a", "one")).await.unwrap();
+        assert_eq!((repeat.seq, repeat.is_repeat), (Seq(1), true));
+        assert_eq!(store.append_one(new("c", "three")).await.unwrap().seq, Seq(3));
+        for page in [Page::After(Seq(0)), Page::Last] {
+            let read = store.history(bob, pair, page, 10).await.unwrap();
+            assert_eq!(read.iter().map(|it| &*it.body).collect::<Vec<_>>(), ["one", "two", "three"]);
+        }
+        store.close(Duration::from_secs(5)).await.unwrap();
     }
 }

@@ -187,11 +187,8 @@ impl dyn Sql + '_ {
         Ok(self.rows(query, values, read)?.into_iter().next())
     }
 
-    /// The rows of a query that asks for a list of keys of `width` values each. `{keys}` in the query becomes the list
-    /// in brackets. Long lists are asked for in parts.
-    ///
-    /// A key may be in the list twice, so the last one is repeated until the list has one of a few lengths: the
-    /// database then has few statements to prepare.
+    /// The rows of a query that asks for a list of keys of `width` values each: `{keys}` in the query becomes the list in
+    /// brackets. Long lists are asked for in parts.
     pub(super) fn rows_by_keys(
         &mut self,
         query: &str,
@@ -199,30 +196,18 @@ impl dyn Sql + '_ {
         keys: &[Value<'_>],
         each: &mut EachRow<'_>,
     ) -> Result<(), SqlError> {
-        let mut values = Vec::new();
-        for part in keys.chunks(width * MAX_ROWS) {
-            let count = (part.len() / width).next_power_of_two();
-            values.clear();
-            values.extend_from_slice(part);
-            for _ in part.len() / width..count {
-                values.extend_from_slice(&part[part.len() - width..]);
-            }
-            self.query(&query.replace("{keys}", &tuples(width, count)), &values, each)?;
-        }
-        Ok(())
+        in_parts(keys, width, |values| {
+            self.query(&query.replace("{keys}", &tuples(width, values.len() / width)), values, each)
+        })
     }
 
     /// Like [`rows_by_keys`](Self::rows_by_keys), for a statement that is as good when a key is in the list twice.
     pub(super) fn execute_by_keys(&mut self, statement: &str, keys: &[Value<'_>]) -> Result<u64, SqlError> {
         let mut changed = 0;
-        let mut values = Vec::new();
-        for part in keys.chunks(MAX_ROWS) {
-            let count = part.len().next_power_of_two();
-            values.clear();
-            values.extend_from_slice(part);
-            values.extend(std::iter::repeat_n(part[part.len() - 1], count - part.len()));
-            changed += self.execute(&statement.replace("{keys}", &tuples(1, count)), &values)?;
-        }
+        in_parts(keys, 1, |values| {
+            changed += self.execute(&statement.replace("{keys}", &tuples(1, values.len())), values)?;
+            Ok(())
+        })?;
         Ok(changed)
     }
 
@@ -232,6 +217,26 @@ impl dyn Sql + '_ {
         let now = self.first(&query, &[], |row| row.unsigned(0))?;
         now.ok_or_else(|| SqlError::permanent("the database does not know the time"))
     }
+}
+
+/// Does something with a list of keys of `width` values each, in parts of a few lengths, so that the database has few
+/// statements to prepare: the last key of a part is repeated until it has one of them.
+fn in_parts(
+    keys: &[Value<'_>],
+    width: usize,
+    mut each: impl FnMut(&[Value<'_>]) -> Result<(), SqlError>,
+) -> Result<(), SqlError> {
+    let mut values = Vec::new();
+    for part in keys.chunks(width * MAX_ROWS) {
+        let (count, last) = (part.len() / width, &part[part.len() - width..]);
+        values.clear();
+        values.extend_from_slice(part);
+        for _ in count..count.next_power_of_two() {
+            values.extend_from_slice(last);
+        }
+        each(&values)?;
+    }
+    Ok(())
 }
 
 /// `(?, ?)` for one value per key, `((?, ?), (?, ?))` for more.
@@ -267,6 +272,13 @@ pub(super) struct Dialect {
     pub(super) by_primary_key: &'static str,
     /// Begins an insert that leaves existing rows alone.
     pub(super) insert_ignore: &'static str,
+    /// From where, and in which order, messages `m` of a conversation and their senders `u` are read. `{order}` is `ASC` or
+    /// `DESC`; the values are the conversation, the sequences that the messages lie between, and the most rows.
+    pub(super) messages: &'static str,
+    /// Deletes messages of a conversation, of which the values are that, up to a sequence.
+    pub(super) delete_messages: &'static str,
+    /// Whether messages are kept in [segments](super::segments).
+    pub(super) has_segments: bool,
     /// Whether it speaks MySQL's dialect.
     pub(super) is_mysql: bool,
 }

@@ -12,6 +12,7 @@ use super::claims::lock_users;
 use super::error::{Refusal, StoreError};
 use super::ids::{Timestamp, UserId};
 use super::model::User;
+use super::segments;
 use super::sql::{Failure, Sql, SqlError, Value};
 use super::users::{read_user, user_value};
 
@@ -179,14 +180,20 @@ fn sweep_messages(sql: &mut dyn Sql) -> Result<u64, Failure> {
     let Some(gone) = sql.first("SELECT id FROM gone_conversation LIMIT 1", &[], |row| row.int(0))? else {
         return Ok(0);
     };
-    let query = format!("SELECT seq FROM message WHERE conversation = ? ORDER BY seq LIMIT {SWEEP}");
-    let seqs = sql.rows(&query, &[Value::Int(gone)], |row| row.int(0))?;
+    let query = format!("SELECT m.seq {}", sql.dialect().messages.replace("{order}", "ASC"));
+    let values = [Value::Int(gone), Value::Int(0), Value::Int(i64::MAX), Value::Int(SWEEP as i64)];
+    let seqs = sql.rows(&query, &values, |row| row.int(0))?;
+    let deleted = match seqs.last() {
+        Some(last) => sql.execute(sql.dialect().delete_messages, &[Value::Int(gone), Value::Int(*last)])?,
+        None => 0,
+    };
     if seqs.len() < SWEEP {
         sql.execute("DELETE FROM gone_conversation WHERE id = ?", &[Value::Int(gone)])?;
+        if sql.dialect().has_segments {
+            segments::forget(sql, gone)?;
+        }
     }
-    let Some(last) = seqs.last() else { return Ok(0) };
-    let delete = "DELETE FROM message WHERE conversation = ? AND seq <= ?";
-    Ok(sql.execute(delete, &[Value::Int(gone), Value::Int(*last)])?)
+    Ok(deleted)
 }
 
 fn sweep_nodes(sql: &mut dyn Sql) -> Result<u64, Failure> {

@@ -20,6 +20,7 @@ over_both! {
     the_first_messages_of_many_pairs_at_once
     what_makes_no_sense_is_refused
     history_comes_in_pages
+    a_long_history_between_others_comes_in_pages
     what_is_unread_is_known_by_number
     cursors_only_go_forward
     a_text_as_large_as_may_be
@@ -312,6 +313,56 @@ async fn history_comes_in_pages(database: &Database) {
     let strangers = Conversation::direct(bob, user(&store, "eve").await);
     assert!(store.history(bob, strangers, Page::Last, 5).await.unwrap().is_empty(), "nothing was said yet");
     assert_eq!(store.last_seqs(&[pair, strangers, pair]).await.unwrap(), [(pair, Seq(10))]);
+}
+
+async fn a_long_history_between_others_comes_in_pages(database: &Database) {
+    const ROUNDS: u64 = 60;
+    let store = database.store().await;
+    let mut users = Vec::new();
+    for i in 0..10 {
+        users.push(user(&store, &format!("user {i}")).await);
+    }
+    let pairs: Vec<(UserId, Conversation)> = (0..10)
+        .flat_map(|one| (0..one).map(move |other| (one, other)))
+        .map(|(one, other)| (users[one], Conversation::direct(users[one], users[other])))
+        .collect();
+    // Most speak in every round, some now and then, one in the first and the last.
+    let speaks = |pair: usize, round: u64| match pair {
+        0 => round == 0 || round == ROUNDS - 1,
+        1..5 => round % 7 == pair as u64,
+        _ => true,
+    };
+    for round in 0..ROUNDS {
+        let speakers = pairs.iter().enumerate().filter(|(at, _)| speaks(*at, round));
+        let batch: Vec<NewMessage> =
+            speakers.map(|(at, (sender, pair))| message(*pair, *sender, &format!("{at} {round}"))).collect();
+        assert!(store.append(batch).await.iter().all(Result::is_ok));
+    }
+    if !database.is_mysql() {
+        assert!(database.number("SELECT COUNT(DISTINCT segment) FROM message") > 1, "they are kept in several places");
+    }
+    for (at, (reader, pair)) in pairs.iter().enumerate() {
+        let said: Vec<String> =
+            (0..ROUNDS).filter(|round| speaks(at, *round)).map(|round| format!("{at} {round}")).collect();
+        let stored = all(&store, *reader, *pair).await;
+        assert_eq!(stored.iter().map(|message| &*message.body).collect::<Vec<_>>(), said);
+        let last = said.len() as u64;
+        assert_eq!(seqs(&stored), (1..=last).collect::<Vec<_>>());
+        for limit in [1, 7] {
+            for from in 0..=last + 1 {
+                let after = store.history(*reader, *pair, Page::After(Seq(from)), limit).await.unwrap();
+                let expected: Vec<u64> = (from + 1..=last).take(limit).collect();
+                assert_eq!(seqs(&after), expected, "{pair}: {limit} after {from}");
+                let before = store.history(*reader, *pair, Page::Before(Seq(from)), limit).await.unwrap();
+                let first = from.saturating_sub(limit as u64).max(1);
+                assert_eq!(
+                    seqs(&before),
+                    (first..from.min(last + 1)).collect::<Vec<_>>(),
+                    "{pair}: {limit} before {from}"
+                );
+            }
+        }
+    }
 }
 
 async fn what_is_unread_is_known_by_number(database: &Database) {

@@ -15,6 +15,10 @@ pub(super) static DIALECT: Dialect = Dialect {
     for_update: " FOR UPDATE",
     by_primary_key: " FORCE INDEX (PRIMARY)",
     insert_ignore: "INSERT IGNORE INTO",
+    messages: "FROM message AS m JOIN user AS u ON u.id = m.sender \
+               WHERE m.conversation = ? AND m.seq > ? AND m.seq < ? ORDER BY m.seq {order} LIMIT ?",
+    delete_messages: "DELETE FROM message WHERE conversation = ? AND seq <= ?",
+    has_segments: false,
     is_mysql: true,
 };
 

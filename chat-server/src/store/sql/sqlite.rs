@@ -15,6 +15,18 @@ pub(super) static DIALECT: Dialect = Dialect {
     for_update: "",
     by_primary_key: "",
     insert_ignore: "INSERT OR IGNORE INTO",
+    // `CROSS JOIN` is a join in the order in which it is written: the segments one after the other, in each the
+    // conversation's messages, which is the order that is asked for.
+    messages: "FROM conversation_segment AS s \
+               CROSS JOIN message AS m ON m.segment = s.segment AND m.conversation = s.conversation \
+               CROSS JOIN user AS u ON u.id = m.sender \
+               WHERE s.conversation = ?1 AND m.seq > ?2 AND m.seq < ?3 AND s.first_seq < ?3 \
+               AND s.first_seq >= COALESCE((SELECT MAX(first_seq) FROM conversation_segment \
+               WHERE conversation = ?1 AND first_seq <= ?2 + 1), 0) \
+               ORDER BY s.first_seq {order}, m.seq {order} LIMIT ?4",
+    delete_messages: "DELETE FROM message WHERE conversation = ?1 AND seq <= ?2 AND segment IN \
+                      (SELECT segment FROM conversation_segment WHERE conversation = ?1 AND first_seq <= ?2)",
+    has_segments: true,
     is_mysql: false,
 };
 
@@ -103,5 +115,102 @@ impl Sql for Connection {
             statement.execute(params_from_iter(row))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::append::{Item, append};
+    use crate::store::sql::Failure;
+    use crate::store::{ClientMessageId, Conversation, GroupId, NewMessage, UserId, migrate};
+
+    /// The tables that grow, and the names that statements have for them.
+    const LARGE: [&str; 8] = ["user", "u", "participant", "conversation", "conversation_segment", "s", "message", "m"];
+
+    /// Notes what SQLite says it will read from one end to the other.
+    struct Watched {
+        connection: Connection,
+        scans: Vec<String>,
+    }
+
+    impl Watched {
+        fn explain(&mut self, statement: &str, values: &[Value<'_>]) -> Result<(), SqlError> {
+            let mut plan = self.connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}"))?;
+            let steps = plan.query_map(params_from_iter(values), |row| row.get::<_, String>(3))?;
+            for step in steps {
+                let step = step?;
+                if step.strip_prefix("SCAN ").and_then(|it| it.split(' ').next()).is_some_and(|it| LARGE.contains(&it))
+                {
+                    self.scans.push(format!("{step}: {statement}"));
+                }
+            }
+            Ok(())
+        }
+    }
+
+    impl Sql for Watched {
+        fn dialect(&self) -> &'static Dialect {
+            &DIALECT
+        }
+
+        fn control(&mut self, statement: &str) -> Result<(), SqlError> {
+            Sql::control(&mut self.connection, statement)
+        }
+
+        fn execute(&mut self, statement: &str, values: &[Value<'_>]) -> Result<u64, SqlError> {
+            self.explain(statement, values)?;
+            Sql::execute(&mut self.connection, statement, values)
+        }
+
+        fn last_id(&mut self) -> i64 {
+            Sql::last_id(&mut self.connection)
+        }
+
+        fn query(&mut self, query: &str, values: &[Value<'_>], each: &mut EachRow<'_>) -> Result<(), SqlError> {
+            self.explain(query, values)?;
+            Sql::query(&mut self.connection, query, values, each)
+        }
+
+        fn insert_rows(&mut self, head: &str, width: usize, tail: &str, values: &[Value<'_>]) -> Result<(), SqlError> {
+            Sql::insert_rows(&mut self.connection, head, width, tail, values)
+        }
+    }
+
+    #[test]
+    fn no_large_table_is_read_from_one_end_to_the_other() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate::sqlite_tables(&mut connection);
+        connection
+            .execute_batch(
+                "INSERT INTO user VALUES (1, 'ada', 'ada', 'x', 0), (2, 'bob', 'bob', 'x', 0);
+                 INSERT INTO conversation (id, last_seq) VALUES (7, 0);
+                 INSERT INTO participant VALUES (7, 1, 0, 0, 0, 0), (7, 2, 0, 0, 0, 0)",
+            )
+            .unwrap();
+        let mut watched = Watched { connection, scans: Vec::new() };
+        let sql: &mut dyn Sql = &mut watched;
+        let (ada, bob) = (UserId::new(1).unwrap(), UserId::new(2).unwrap());
+        let (pair, group) = (Conversation::direct(ada, bob), Conversation::group(GroupId::new(7).unwrap()));
+        let items = [pair, group, group].into_iter().enumerate().map(|(at, conversation)| {
+            let client_id = ClientMessageId::new(at.to_string()).ok();
+            let (time, body) = (String::new(), "hello".into());
+            Item::new(NewMessage { conversation, sender: ada, client_id, time, body }).unwrap()
+        });
+        let items = Arc::new(items.collect::<Vec<_>>());
+        let stored = append(Arc::clone(&items), 0..3)(sql).unwrap();
+        assert!(stored.iter().all(|receipt| receipt.is_ok_and(|receipt| !receipt.is_repeat)));
+        let mut again = append(items, 0..3);
+        sql.control("BEGIN").unwrap();
+        assert!(matches!(again(sql), Err(Failure::Again(_))), "they are there already");
+        sql.control("ROLLBACK").unwrap();
+        assert!(again(sql).unwrap().iter().all(|receipt| receipt.is_ok_and(|receipt| receipt.is_repeat)));
+        let between = [Value::Int(group.key()), Value::Int(0), Value::Int(i64::MAX), Value::Int(9)];
+        for order in ["ASC", "DESC"] {
+            let query = format!("SELECT m.seq {}", DIALECT.messages.replace("{order}", order));
+            assert_eq!(sql.rows(&query, &between, |row| row.int(0)).unwrap().len(), 2);
+        }
+        assert_eq!(sql.execute(DIALECT.delete_messages, &[Value::Int(group.key()), Value::Int(2)]).unwrap(), 2);
+        assert_eq!(watched.scans, Vec::<String>::new());
     }
 }
