@@ -83,6 +83,9 @@ pub struct Row {
     pub cores: usize,
     /// The day.
     pub date: String,
+    /// Of the file that it stands in, without its ending.
+    #[serde(skip)]
+    pub file: String,
 }
 
 impl Row {
@@ -164,7 +167,9 @@ pub fn read(reports: &Path) -> Result<Vec<Row>, Failure> {
     for path in paths {
         let failed = |error: csv::Error| Failure::of(path.display(), error);
         for row in csv::Reader::from_path(&path).map_err(failed)?.deserialize() {
-            rows.push(row.map_err(failed)?);
+            let row: Row = row.map_err(failed)?;
+            let file = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            rows.push(Row { file, ..row });
         }
     }
     Ok(rows)
@@ -225,17 +230,12 @@ fn tables(rows: &[Row]) -> Vec<Piece> {
     all.into_iter().filter_map(|(name, text)| Some(Piece { name: name.to_owned(), text: text? })).collect()
 }
 
-/// Traffic in closed loop, with the default pool.
-fn closed<'a>(rows: &'a [Row]) -> Data<'a> {
-    Data::of(rows, "traffic").filter(|row| row.kind == "closed" && row.pool == default_pool(rows))
-}
+/// The file of the question about pools. Its rows are compared with one another only, since they were measured in turns.
+const POOLS: &str = "pools";
 
-/// The pool of the measurements that are not about pools: the one of the most rows.
-fn default_pool(rows: &[Row]) -> &str {
-    let mut pools: Vec<&str> = rows.iter().map(|row| row.pool.as_str()).filter(|pool| !pool.is_empty()).collect();
-    pools.sort_unstable();
-    let groups = pools.chunk_by(|one, other| one == other);
-    groups.max_by_key(|group| group.len()).map_or("", |group| group[0])
+/// Traffic in closed loop, with the default pool.
+fn closed(rows: &[Row]) -> Data<'_> {
+    Data::of(rows, "traffic").filter(|row| row.kind == "closed" && row.file != POOLS)
 }
 
 fn names(labels: &[String]) -> Vec<Name> {
@@ -318,14 +318,9 @@ fn latency_chart(rows: &[Row]) -> Result<Option<String>, Failure> {
     matrix(&heading(&data, "Latency at a paced rate", how), &[section]).map(Some)
 }
 
-/// Rows of the question of the pools: those circumstances under which there is more than one pool.
+/// The same load on each pool.
 fn pools(rows: &[Row]) -> Data<'_> {
-    let data = Data::of(rows, "traffic").filter(|row| row.kind == "closed" && !row.pool.is_empty());
-    let circumstances = |row: &Row| (row.who(), row.conversations.clone(), row.window.clone(), row.group_size.clone());
-    data.filter(|row| {
-        let same = data.filter(|other| circumstances(other) == circumstances(row));
-        same.values(|other| other.pool.clone()).len() > 1
-    })
+    Data::of(rows, "traffic").filter(|row| row.kind == "closed" && row.file == POOLS)
 }
 
 fn pools_chart(rows: &[Row]) -> Result<Option<String>, Failure> {
@@ -536,6 +531,7 @@ mod tests {
             cpu: text("cpu"),
             cores: 2,
             date: text("2026-11-23"),
+            file: text("traffic"),
         }
     }
 
@@ -549,15 +545,10 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_measured_with_several_pools_is_about_pools() {
-        let mut rows = vec![
-            row("durable", "lockfree", "100", "delivered", 5.0),
-            row("durable", "mutex", "100", "delivered", 4.0),
-            row("durable", "lockfree", "10", "delivered", 3.0),
-        ];
-        assert_eq!(pools(&rows).0.len(), 2);
-        assert_eq!(default_pool(&rows), "lockfree");
-        assert_eq!(closed(&rows).0.len(), 2);
+    fn pools_are_compared_with_what_was_measured_in_turn_with_them() {
+        let in_turn = |pool| Row { file: POOLS.into(), ..row("durable", pool, "100", "delivered", 5.0) };
+        let mut rows = vec![row("durable", "lockfree", "100", "delivered", 9.0), in_turn("lockfree"), in_turn("mutex")];
+        assert_eq!((pools(&rows).0.len(), closed(&rows).0.len()), (2, 1));
         rows.truncate(1);
         assert!(pools_table(&rows).is_none());
         assert!(pools_chart(&rows).unwrap().is_none());
