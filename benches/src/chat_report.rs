@@ -104,7 +104,9 @@ impl Row {
             who.push_str(", original protocol");
         }
         if !matches!(self.nodes.as_str(), "" | "1") {
-            let _ = write!(who, ", {} nodes", self.nodes);
+            // As `2 over Redis`.
+            let (count, link) = self.nodes.split_once(' ').unwrap_or((&self.nodes, ""));
+            let _ = write!(who, ", {}", format!("{count} nodes {link}").trim_end());
         }
         who
     }
