@@ -104,9 +104,8 @@ impl Row {
             who.push_str(", original protocol");
         }
         if !matches!(self.nodes.as_str(), "" | "1") {
-            // As `2 over Redis`.
-            let (count, link) = self.nodes.split_once(' ').unwrap_or((&self.nodes, ""));
-            let _ = write!(who, ", {}", format!("{count} nodes {link}").trim_end());
+            // Recorded as `2 over Redis`.
+            let _ = write!(who, ", {}", self.nodes.replacen(' ', " nodes ", 1));
         }
         who
     }
@@ -373,23 +372,19 @@ fn field(value: Option<f64>, unit: impl Fn(f64) -> String) -> String {
 
 fn traffic_table(rows: &[Row]) -> Option<String> {
     let data = closed(rows);
-    // Pairs before groups, few before many.
     let load = |row: &Row| {
-        let (rank, what) = if row.group_size == "0" {
-            ('0', "pairs".to_owned())
-        } else {
-            ('1', format!("groups of {}", row.group_size))
-        };
-        format!("{rank}{:>6} {what}, {:>3} in flight", row.conversations, row.window)
+        let what = if row.group_size == "0" { "pairs".to_owned() } else { format!("groups of {}", row.group_size) };
+        format!("{:>6} {what}, {} in flight", row.conversations, row.window)
     };
     let mut lines = Vec::new();
     for who in data.values(Row::who) {
         let own = data.filter(|row| row.who() == who);
-        for load_of in own.values(load) {
+        let loads = |of_groups| own.filter(|row| (row.group_size != "0") == of_groups).values(load);
+        for load_of in loads(false).into_iter().chain(loads(true)) {
             let cell = own.filter(|row| load(row) == load_of);
             lines.push(vec![
                 who.clone(),
-                load_of[1..].split_whitespace().collect::<Vec<_>>().join(" "),
+                load_of.trim_start().to_owned(),
                 field(cell.median("delivered"), count),
                 field(cell.median("accepted"), count),
                 field(cell.median("server_cpu"), microseconds),

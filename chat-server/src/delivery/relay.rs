@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use super::reached::{Reached, addressed};
-use super::{Outgoing, push};
+use super::{Outgoing, new, push};
 use crate::bus::{Addressed, BusMessage, DELIVER_BYTES};
 use crate::commands::refusal;
 use crate::hub::{Identity, Session};
@@ -15,7 +15,7 @@ use crate::presence::by_node;
 use crate::protocol::event::ChatResult;
 use crate::protocol::{ErrorCode, Refusal};
 use crate::push::Push;
-use crate::store::{ClientMessageId, ConversationKind, NewMessage, NodeId, UserId};
+use crate::store::{ConversationKind, NodeId, UserId};
 
 impl Node {
     /// Passes messages on, or stores those for somebody who is not online. What one node alone is to get waits for what
@@ -188,13 +188,7 @@ impl Node {
         if pushes.is_empty() {
             return;
         }
-        let messages = pushes.iter().map(|push| NewMessage {
-            conversation: push.conversation,
-            sender: push.sender,
-            client_id: push.message.mid.as_deref().and_then(|mid| ClientMessageId::new(mid).ok()),
-            body: push.message.msg.clone(),
-            time: push.message.time.clone(),
-        });
+        let messages = pushes.iter().map(|push| new(push.sender, &again(push)));
         let results = self.store().append(messages.collect()).await;
         let mut reached = Reached::new(&self.bus);
         for (push, result) in pushes.iter().zip(results) {
