@@ -522,6 +522,52 @@ fn stress_one<I: IdleSet>(scene: Scene) {
     eventually("its threads end", || threads_named(&name) == 0);
 }
 
+/// Pools that live for a moment, and whose handles are dropped while others still have their connections: whoever is the
+/// last of the callers, the workers and the upkeep thread takes the pool apart.
+fn come_and_go<I: IdleSet>() {
+    let pools = number("STRESS_OPS", 400_000) / 1_000;
+    let seed = number("STRESS_SEED", RandomState::new().hash_one(0));
+    println!("{}: STRESS_SEED={seed}, {pools} pools", I::NAME);
+    let ledger = Arc::new(Ledger::default());
+    let mut dice = Dice(seed);
+    // Few of their calls fail: each pool lives too short to connect again.
+    let trouble = 1_000;
+    for _ in 0..pools {
+        let database = Database { ledger: Arc::clone(&ledger), trouble };
+        let pool = Pool::<Database, I>::builder()
+            .max_size(2)
+            .min_idle(dice.roll(2) as usize)
+            .acquire_timeout(PATIENCE / 10)
+            .build(database)
+            .expect("good options");
+        let closes = dice.roll(2) == 0;
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                let pool = pool.clone();
+                let ledger = &ledger;
+                scope.spawn(move || {
+                    // The guard outlives its handle.
+                    let mut guard = pool.get_owned();
+                    drop(pool);
+                    if let Ok(guard) = &mut guard {
+                        ledger.uses.fetch_add(1, Ordering::Relaxed);
+                        guard.work(thread::yield_now);
+                    }
+                });
+            }
+            if closes {
+                // Somebody may come too late, and is told so.
+                let _: Result<(), pool::CloseError> = block_on(pool.close_async(PATIENCE / 10));
+            }
+            drop(pool);
+        });
+    }
+    eventually("the memory of all pools is freed", || Arc::strong_count(&ledger) == 1);
+    assert_eq!(ledger.two_holders.load(Ordering::Relaxed), 0, "connections with two holders");
+    assert_eq!((ledger.open.load(Ordering::Relaxed), ledger.alive.load(Ordering::Acquire)), (0, 0));
+    assert_eq!(ledger.uses.load(Ordering::Relaxed), ledger.uses_counted.load(Ordering::Relaxed), "uses were lost");
+}
+
 /// Threads of this process by the beginning of their names, of which the kernel keeps 15 bytes.
 fn threads_named(prefix: &str) -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
@@ -560,9 +606,30 @@ fn a_slots_pool_with_extras_survives() {
     stress::<idle::Slots>(true);
 }
 
+#[test]
+fn mutex_pools_come_and_go() {
+    come_and_go::<idle::MutexQueue>();
+}
+
+#[test]
+fn lock_free_pools_come_and_go() {
+    come_and_go::<idle::LockFreeQueue>();
+}
+
+#[test]
+fn slots_pools_come_and_go() {
+    come_and_go::<idle::Slots>();
+}
+
 /// Not under ThreadSanitizer, which rightly reports the crate's own races.
 #[cfg(feature = "lockfree")]
 #[test]
 fn a_lockfree_crate_pool_survives() {
     stress::<idle::LockfreeCrateQueue>(false);
+}
+
+#[cfg(feature = "lockfree")]
+#[test]
+fn lockfree_crate_pools_come_and_go() {
+    come_and_go::<idle::LockfreeCrateQueue>();
 }
