@@ -21,7 +21,7 @@ use crate::node::Node;
 use crate::protocol::Presence;
 use crate::protocol::event::{Event, NoticeCode, PresenceEvent};
 use crate::push::Push;
-use crate::store::{Friendship, Location, NodeId, Refusal, SessionId, StoreError, UserId};
+use crate::store::{Location, NodeId, Refusal, SessionId, StoreError, UserId};
 
 /// Users that are remembered. Beyond it everything is forgotten and asked for again.
 const MAX_REMEMBERED: usize = 200_000;
@@ -192,13 +192,8 @@ impl Node {
         let node = Arc::clone(self);
         tokio::spawn(async move {
             let _permit = permit;
-            let Ok(friends) = node.store().friends(user).await else { return };
-            let online: Vec<UserId> = friends
-                .iter()
-                .filter(|friend| friend.is_online && friend.friendship == Friendship::Mutual)
-                .map(|friend| friend.user.id)
-                .collect();
-            node.tell(&online, PresenceEvent { id: user.get(), state }.frame()).await;
+            let Ok(friends) = node.store().mutual_friends(user).await else { return };
+            node.tell(&friends, PresenceEvent { id: user.get(), state }.frame()).await;
         });
     }
 

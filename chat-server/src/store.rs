@@ -35,6 +35,7 @@ mod friends;
 mod groups;
 mod ids;
 mod lane;
+mod lookups;
 mod messages;
 mod migrate;
 mod model;
@@ -67,6 +68,8 @@ pub use self::ids::{
     ClientMessageId, Conversation, ConversationKind, GroupId, Incarnation, InvalidId, InvalidMessageId,
     MAX_CLIENT_MESSAGE_ID_BYTES, MAX_ID, NodeId, Seq, SessionId, Timestamp, UserId,
 };
+use self::lane::Place;
+use self::lookups::Lookups;
 pub use self::model::{
     Claim, ClaimPolicy, Claimed, Credentials, Cursor, Friend, Friendship, Group, Left, Location, MAX_BODY_BYTES,
     MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, MAX_NODE_NAME_CHARS, MAX_OVERVIEW_MEMBERS, MAX_PAGE, MAX_TIME_BYTES, Member,
@@ -106,8 +109,9 @@ struct Inner {
     writer: Writer,
     claims: Claims,
     cursors: Cursors,
+    lookups: Lookups,
     is_closed: AtomicBool,
-    /// The tasks that commit. They end by themselves when the last handle is dropped and nothing waits any more.
+    /// The tasks that commit and look up. They end by themselves when the last handle is dropped and nothing waits any more.
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
@@ -143,6 +147,8 @@ impl Store {
         tasks.push(task);
         let (cursors, task) = Cursors::start(&backend, &options);
         tasks.push(task);
+        let (lookups, of_lookups) = Lookups::start(&backend, &options);
+        tasks.extend(of_lookups);
         let inner = Inner {
             pending: Arc::new(Semaphore::new(options.max_pending)),
             backend,
@@ -150,6 +156,7 @@ impl Store {
             writer,
             claims,
             cursors,
+            lookups,
             is_closed: AtomicBool::new(false),
             tasks: Mutex::new(tasks),
         };
@@ -260,6 +267,11 @@ impl Store {
     ) -> Result<T, StoreError> {
         let permit = self.permit()?;
         self.inner.backend.run(access, Instant::now(), Some(permit), work).await
+    }
+
+    /// A place for a question that is asked together with others.
+    fn question(&self) -> Result<Place, StoreError> {
+        Ok(Place::for_question(&self.inner.backend.counters, self.permit()?))
     }
 
     fn permit(&self) -> Result<OwnedSemaphorePermit, StoreError> {

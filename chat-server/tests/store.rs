@@ -17,6 +17,7 @@ mod store {
     mod friends;
     mod groups;
     mod limits;
+    mod lookups;
     mod messages;
     mod tokens;
     mod users;

@@ -15,7 +15,7 @@ use super::Store;
 use super::backend::{Access, Backend};
 use super::error::{Refusal, StoreError};
 use super::ids::{Incarnation, NodeId, SessionId, Timestamp, UserId};
-use super::lane::{Company, Lane, Pending, Place, in_time};
+use super::lane::{Company, Lane, Pending, Place, answer_all, in_time};
 use super::model::{Claim, ClaimPolicy, Claimed, Location, NodeLease};
 use super::options::StoreOptions;
 use super::sql::{Failure, Row, Sql, SqlError, Value};
@@ -65,18 +65,7 @@ async fn commit(backend: Backend, batch: Vec<Pending<Change, Changed>>, deadline
     let Some((changes, callers, since)) = in_time(batch, deadline) else { return };
     let changes = Arc::new(changes);
     let work = move |sql: &mut dyn Sql| apply(sql, &changes);
-    match backend.run(Access::Repeatable, since, None, work).await {
-        Ok(answers) => {
-            for (caller, answer) in callers.into_iter().zip(answers) {
-                caller.answer(answer.map_err(StoreError::from));
-            }
-        }
-        Err(error) => {
-            for caller in callers {
-                caller.answer(Err(error.clone()));
-            }
-        }
-    }
+    answer_all(callers, backend.run(Access::Repeatable, since, None, work).await);
 }
 
 /// Makes these changes, in their order.

@@ -1,12 +1,14 @@
 //! Friends: a row is "has him on his list", two rows are a friendship.
 
+use std::collections::HashMap;
+
 use super::Store;
 use super::claims::lock_users;
 use super::error::{Refusal, StoreError};
 use super::ids::UserId;
 use super::model::{Friend, Friendship};
 use super::sql::{Failure, Sql, SqlError, Value};
-use super::users::{read_user, user_value};
+use super::users::{read_user, user_value, user_values};
 
 /// The friends of a user, requests of both directions included, by number.
 pub(super) fn friends_of(sql: &mut dyn Sql, user: UserId) -> Result<Vec<Friend>, SqlError> {
@@ -29,6 +31,19 @@ pub(super) fn friends_of(sql: &mut dyn Sql, user: UserId) -> Result<Vec<Friend>,
         };
         Ok(Friend { user: read_user(row, 0)?, friendship, is_online: !row.is_null(4)? })
     })
+}
+
+/// Those whom these users have on their lists and who have them on theirs.
+pub(super) fn mutual_friends_of(sql: &mut dyn Sql, users: &[UserId]) -> Result<HashMap<UserId, Vec<UserId>>, SqlError> {
+    let query = "SELECT mine.user_id, mine.friend_id FROM friend AS mine \
+                 JOIN friend AS theirs ON theirs.user_id = mine.friend_id AND theirs.friend_id = mine.user_id \
+                 WHERE mine.user_id IN {keys} ORDER BY mine.friend_id";
+    let mut friends = HashMap::<_, Vec<_>>::new();
+    sql.rows_by_keys(query, 1, &user_values(users), &mut |row| {
+        friends.entry(row.id(0)?).or_default().push(row.id(1)?);
+        Ok(())
+    })?;
+    Ok(friends)
 }
 
 /// Joins user `u` with his node `n`, which is NULL unless he has a session on a node that lives.
@@ -150,5 +165,14 @@ impl Store {
     /// The database's.
     pub async fn friends(&self, user: UserId) -> Result<Vec<Friend>, StoreError> {
         self.read(move |sql| Ok(friends_of(sql, user)?)).await
+    }
+
+    /// Those who are the user's friends on both sides, by number, without the requests and without saying who is online.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Busy`], or the database's.
+    pub async fn mutual_friends(&self, user: UserId) -> Result<Vec<UserId>, StoreError> {
+        self.inner.lookups.mutual_friends.of(user, self.question()?).await
     }
 }

@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::backend::Counters;
-use super::error::StoreError;
+use super::error::{Refusal, StoreError};
 use super::options::StoreOptions;
 
 /// A request that waits for its commit.
@@ -61,9 +61,26 @@ pub(super) fn in_time<R, A>(
     Some((requests, callers, since))
 }
 
+/// Answers everybody, in their order; an error is everybody's.
+pub(super) fn answer_all<A>(callers: Vec<Caller<A>>, answers: Result<Vec<Result<A, Refusal>>, StoreError>) {
+    match answers {
+        Ok(answers) => {
+            for (caller, answer) in callers.into_iter().zip(answers) {
+                caller.answer(answer.map_err(StoreError::from));
+            }
+        }
+        Err(error) => {
+            for caller in callers {
+                caller.answer(Err(error.clone()));
+            }
+        }
+    }
+}
+
 /// A place among those that wait. Dropping it gives it back.
 pub(super) struct Place {
     counters: Arc<Counters>,
+    _permit: Option<OwnedSemaphorePermit>,
     claims: usize,
     messages: usize,
     bytes: usize,
@@ -77,7 +94,7 @@ impl Place {
         options: &StoreOptions,
     ) -> Result<Self, StoreError> {
         // It counts before it is known to fit, so that two cannot take the last place together.
-        let place = Self { counters: Arc::clone(counters), claims: 0, messages: 1, bytes };
+        let place = Self { counters: Arc::clone(counters), _permit: None, claims: 0, messages: 1, bytes };
         let messages = counters.pending_messages.fetch_add(1, Ordering::Relaxed);
         let waiting = counters.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
         if messages >= options.max_pending_messages {
@@ -92,11 +109,16 @@ impl Place {
 
     /// For a claim or a release, if there is room for it.
     pub(super) fn for_claim(counters: &Arc<Counters>, options: &StoreOptions) -> Result<Self, StoreError> {
-        let place = Self { counters: Arc::clone(counters), claims: 1, messages: 0, bytes: 0 };
+        let place = Self { counters: Arc::clone(counters), _permit: None, claims: 1, messages: 0, bytes: 0 };
         if counters.pending_claims.fetch_add(1, Ordering::Relaxed) >= options.max_pending_claims {
             return Err(counters.busy("max_pending_claims", options.max_pending_claims));
         }
         Ok(place)
+    }
+
+    /// For a question, which is a request like any other.
+    pub(super) fn for_question(counters: &Arc<Counters>, permit: OwnedSemaphorePermit) -> Self {
+        Self { counters: Arc::clone(counters), _permit: Some(permit), claims: 0, messages: 0, bytes: 0 }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Messages, as the rest of the server asks for them.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -13,18 +14,22 @@ use super::ids::{ClientMessageId, Conversation, ConversationKind, Seq, Timestamp
 use super::lane::Place;
 use super::model::{MAX_PAGE, Message, NewMessage, Page, Receipt, Unread, User};
 use super::sql::{Failure, Row, Sql, SqlError, Value};
-use super::users::user_value;
+use super::users::{user_value, user_values};
 use super::writer::count;
 
-/// The conversations in which a user has not acknowledged the last message.
-pub(super) fn unread_of(sql: &mut dyn Sql, user: UserId) -> Result<Vec<Unread>, SqlError> {
-    let query = "SELECT p.conversation, p.seen_seq, c.last_seq \
+/// The conversations in which these users have not acknowledged the last message.
+pub(super) fn unread_of(sql: &mut dyn Sql, users: &[UserId]) -> Result<HashMap<UserId, Vec<Unread>>, SqlError> {
+    let query = "SELECT p.user_id, p.conversation, p.seen_seq, c.last_seq \
                  FROM participant AS p JOIN conversation AS c ON c.id = p.conversation \
-                 WHERE p.user_id = ? AND c.last_seq > p.seen_seq ORDER BY p.conversation";
-    sql.rows(query, &[user_value(user)], |row| {
-        let conversation = Conversation::from_key(row.int(0)?);
-        Ok(Unread { conversation, seen: Seq(row.unsigned(1)?), last: Seq(row.unsigned(2)?) })
-    })
+                 WHERE p.user_id IN {keys} AND c.last_seq > p.seen_seq ORDER BY p.conversation";
+    let mut unread = HashMap::<_, Vec<_>>::new();
+    sql.rows_by_keys(query, 1, &user_values(users), &mut |row| {
+        let conversation = Conversation::from_key(row.int(1)?);
+        let (seen, last) = (Seq(row.unsigned(2)?), Seq(row.unsigned(3)?));
+        unread.entry(row.id(0)?).or_default().push(Unread { conversation, seen, last });
+        Ok(())
+    })?;
+    Ok(unread)
 }
 
 /// What was said before this participant's time.
@@ -156,7 +161,7 @@ impl Store {
     ///
     /// The database's.
     pub async fn unread(&self, user: UserId) -> Result<Vec<Unread>, StoreError> {
-        self.read(move |sql| Ok(unread_of(sql, user)?)).await
+        self.inner.lookups.unread.of(user, self.question()?).await
     }
 
     /// The last sequence of each of these conversations; those that do not exist are left out. For healing reads.

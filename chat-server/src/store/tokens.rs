@@ -1,5 +1,6 @@
 //! Resume tokens: what a client shows instead of its password when it comes back. And the sweeping up of what is over.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -47,6 +48,9 @@ impl fmt::Debug for ResumeToken {
     }
 }
 
+/// What the database knows a token by.
+pub(super) type TokenHash = String;
+
 /// How many random bytes a token has.
 const TOKEN_BYTES: usize = 32;
 
@@ -63,9 +67,29 @@ fn hexadecimal(bytes: &[u8]) -> String {
     })
 }
 
+/// Whose these tokens are, those of them that still count.
+pub(super) fn owners_of(
+    sql: &mut dyn Sql,
+    hashes: &[TokenHash],
+) -> Result<HashMap<TokenHash, Option<TokenOwner>>, SqlError> {
+    let query = format!(
+        "SELECT u.id, u.name, t.expires_at, t.token_hash FROM resume_token AS t JOIN user AS u ON u.id = t.user_id \
+         WHERE t.token_hash IN {{keys}} AND t.expires_at > {}",
+        sql.dialect().now
+    );
+    let keys: Vec<Value<'_>> = hashes.iter().map(|hash| Value::Text(hash)).collect();
+    let mut owners = HashMap::new();
+    sql.rows_by_keys(&query, 1, &keys, &mut |row| {
+        let owner = TokenOwner { user: read_user(row, 0)?, until: Timestamp(row.unsigned(2)?) };
+        owners.insert(row.text(3)?, Some(owner));
+        Ok(())
+    })?;
+    Ok(owners)
+}
+
 /// What the database keeps of a token: whoever reads it there cannot log in with it. No salt and no cost, since a
 /// token has 256 random bits where a password has a few.
-fn hash_of(token: &str) -> String {
+fn hash_of(token: &str) -> TokenHash {
     hexadecimal(&Blake2s256::digest(token.as_bytes()))
 }
 
@@ -122,18 +146,7 @@ impl Store {
         if !is_well_formed(token) {
             return Ok(None);
         }
-        let hash = hash_of(token);
-        self.read(move |sql| {
-            let query = format!(
-                "SELECT u.id, u.name, t.expires_at FROM resume_token AS t JOIN user AS u ON u.id = t.user_id \
-                 WHERE t.token_hash = ? AND t.expires_at > {}",
-                sql.dialect().now
-            );
-            Ok(sql.first(&query, &[Value::Text(&hash)], |row| {
-                Ok(TokenOwner { user: read_user(row, 0)?, until: Timestamp(row.unsigned(2)?) })
-            })?)
-        })
-        .await
+        self.inner.lookups.token_owner.of(hash_of(token), self.question()?).await
     }
 
     /// Makes one token worthless, as at a logout. Nothing happens when it is already.

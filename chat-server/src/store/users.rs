@@ -47,6 +47,10 @@ pub(super) fn user_value(user: UserId) -> Value<'static> {
     Value::Int(user.get().into())
 }
 
+pub(super) fn user_values(users: &[UserId]) -> Vec<Value<'static>> {
+    users.iter().map(|user| user_value(*user)).collect()
+}
+
 /// The user, who must exist.
 fn user_of(sql: &mut dyn Sql, user: UserId) -> Result<User, Failure> {
     let found = sql.first("SELECT id, name FROM user WHERE id = ?", &[user_value(user)], |row| read_user(row, 0))?;
@@ -186,7 +190,7 @@ impl Store {
                 user: user_of(sql, user)?,
                 friends: friends_of(sql, user)?,
                 groups: groups_of(sql, user)?,
-                unread: unread_of(sql, user)?,
+                unread: unread_of(sql, &[user])?.remove(&user).unwrap_or_default(),
             })
         })
         .await

@@ -14,7 +14,7 @@ use super::append::{Item, Receipts, append};
 use super::backend::{Access, Backend, add};
 use super::error::StoreError;
 use super::ids::Conversation;
-use super::lane::{Company, Lane, Pending, Place, in_time};
+use super::lane::{Company, Lane, Pending, Place, answer_all, in_time};
 use super::model::Receipt;
 use super::options::StoreOptions;
 
@@ -66,9 +66,7 @@ async fn commit(backend: Backend, batch: Vec<Pending<Item, Receipt>>, deadline: 
     match backend.run(Access::Repeatable, since, None, append(Arc::clone(&items), 0..items.len())).await {
         Ok(receipts) => {
             count(&backend, &receipts);
-            for (caller, receipt) in callers.into_iter().zip(receipts) {
-                caller.answer(receipt.map_err(StoreError::from));
-            }
+            answer_all(callers, Ok(receipts));
         }
         // One message that the database cannot take must not be everyone's. Each gets a transaction of its own.
         Err(StoreError::Failed(cause)) if items.len() > 1 => {
@@ -82,11 +80,7 @@ async fn commit(backend: Backend, batch: Vec<Pending<Item, Receipt>>, deadline: 
                 caller.answer(alone.and_then(|mut receipts| receipts.remove(0).map_err(StoreError::from)));
             }
         }
-        Err(error) => {
-            for caller in callers {
-                caller.answer(Err(error.clone()));
-            }
-        }
+        Err(error) => answer_all(callers, Err(error)),
     }
 }
 

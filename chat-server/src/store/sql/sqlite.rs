@@ -122,11 +122,30 @@ impl Sql for Connection {
 mod tests {
     use super::*;
     use crate::store::append::{Item, append};
+    use crate::store::friends::mutual_friends_of;
+    use crate::store::messages::unread_of;
     use crate::store::sql::Failure;
+    use crate::store::tokens::owners_of;
     use crate::store::{ClientMessageId, Conversation, GroupId, NewMessage, UserId, migrate};
 
     /// The tables that grow, and the names that statements have for them.
-    const LARGE: [&str; 8] = ["user", "u", "participant", "conversation", "conversation_segment", "s", "message", "m"];
+    const LARGE: [&str; 15] = [
+        "user",
+        "u",
+        "friend",
+        "mine",
+        "theirs",
+        "resume_token",
+        "t",
+        "participant",
+        "p",
+        "conversation",
+        "c",
+        "conversation_segment",
+        "s",
+        "message",
+        "m",
+    ];
 
     /// Notes what SQLite says it will read from one end to the other.
     struct Watched {
@@ -211,6 +230,10 @@ mod tests {
             assert_eq!(sql.rows(&query, &between, |row| row.int(0)).unwrap().len(), 2);
         }
         assert_eq!(sql.execute(DIALECT.delete_messages, &[Value::Int(group.key()), Value::Int(2)]).unwrap(), 2);
+        let nobody = "0".repeat(64);
+        assert!(unread_of(sql, &[ada, bob]).unwrap().contains_key(&bob));
+        assert!(mutual_friends_of(sql, &[ada, bob]).unwrap().is_empty());
+        assert!(owners_of(sql, &[nobody.clone(), nobody]).unwrap().is_empty());
         assert_eq!(watched.scans, Vec::<String>::new());
     }
 }
