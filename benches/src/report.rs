@@ -1,6 +1,7 @@
 //! The generated half of `reports/*.md`: tables and charts between markers, nothing outside them.
 
 mod over_time;
+mod rivals;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -116,6 +117,7 @@ pub fn pieces(records: &[Record], figures: &[Figure]) -> Vec<Piece> {
         ("table-seed-durable", seed(records, "durable")),
         ("table-seed-relaxed", seed(records, "relaxed")),
         ("table-seed-gain", gain(records)),
+        ("table-rivals", rivals::rivals(records)),
         ("table-select", selects(records, "mariadb")),
         ("table-sqlite-select", selects(records, "sqlite")),
         ("table-sqlite-insert", sqlite_inserts(records)),

@@ -408,6 +408,26 @@ fn the_options_table_says_what_each_option_adds() {
 }
 
 #[test]
+fn rivals_are_compared_cell_by_cell() {
+    let mut records = Vec::new();
+    let cells = [(1, 100.0, 200.0), (2, 100.0, 101.0), (4, 100.0, 99.0), (8, 400.0, 100.0)];
+    for (threads, ours, rival) in cells {
+        for (entrant, time) in [(Entrant::Slots, ours), (Entrant::Deadpool, rival)] {
+            for backend in ["mariadb", "sqlite"] {
+                let cell =
+                    Cell { backend: backend.into(), ..cell("seed", "point select", entrant.row().id, threads, 10) };
+                records.push(record(&cell, NS_PER_OP, time));
+            }
+        }
+    }
+    let pieces = pieces(&records, &figures(&records).unwrap());
+    let table = &pieces.iter().find(|piece| piece.name == "table-rivals").expect("there are records").text;
+    let lines: Vec<&str> = table.lines().skip(2).collect();
+    // The fourth root of 1/2 * 100/101 * 100/99 * 4.
+    assert_eq!(lines, ["| **slots (ours)** | deadpool | 2 of 4 | 1 | 1.19x |"]);
+}
+
+#[test]
 fn every_piece_has_its_place_in_the_published_report() {
     let report = concat!(include_str!("../../reports/README.md"), include_str!("../../reports/SCENARIOS.md"));
     let records = everything();
