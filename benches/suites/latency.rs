@@ -48,8 +48,10 @@ fn block(suite: &mut Suite, mut cells: Vec<Cell>, hold: Hold) -> Result<(), Fail
     let profile = suite.profile();
     // Long enough that the kernel gives each of the threads its turn many times, and that a thousandth of the acquires of
     // the slowest hold are still a few.
-    let time = Duration::from_millis(profile.pick(5, 150, 300, 3_000));
-    let rounds = profile.pick(1, 1, 3, 5);
+    let time = Duration::from_millis(profile.pick(5, 150, 300, 1_000));
+    // Many short rounds rather than few long ones: a machine that is disturbed for a second spoils one round of one
+    // contender, and the median does not see it.
+    let rounds = profile.pick(1, 1, 3, 9);
     let observations = in_rounds(&cells, rounds, |cell| {
         let entrant = cell.entrant().ok_or_else(|| Failure::new("a cell without a contender"))?;
         let stub = Stub::new();
