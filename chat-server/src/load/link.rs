@@ -3,16 +3,23 @@
 //! It has to be cheap, because the generator shares the machine with the server that it measures: frames are written
 //! straight to the socket and only kept when it is full, all connections of a thread read into one buffer, what is left of
 //! a frame is kept and nothing else, and of a frame only the few fields that count are looked at, without copying.
+//!
+//! And it has to be fair: a connection whose server answers as fast as it reads must not keep the thread from the others,
+//! whose messages would seem to have taken long. So each is read once and then waits for its turn.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use serde::Deserialize;
-use tokio::io::Interest;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -51,7 +58,8 @@ pub struct Frame<'a> {
 /// A connection.
 #[derive(Debug)]
 pub struct Link {
-    stream: TcpStream,
+    reader: RefCell<OwnedReadHalf>,
+    writer: OwnedWriteHalf,
     protocol: Protocol,
     unsent: RefCell<BytesMut>,
     /// The writing half of the task has something to do.
@@ -83,9 +91,11 @@ impl Link {
         let connected = timeout(limit, TcpStream::connect(address)).await.map_err(|_| failed(&"no answer in time"))?;
         let stream = connected.map_err(|error| failed(&error))?;
         stream.set_nodelay(true).map_err(|error| failed(&error))?;
+        let (reader, writer) = stream.into_split();
         let scanner = Scanner::new(MAX_SERVER_FRAME, MAX_DEPTH);
         let link = Rc::new(Self {
-            stream,
+            reader: RefCell::new(reader),
+            writer,
             protocol,
             unsent: RefCell::default(),
             wake: Notify::new(),
@@ -152,7 +162,7 @@ impl Link {
     fn write(&self, bytes: &[u8]) -> usize {
         let mut written = 0;
         while written < bytes.len() {
-            match self.stream.try_write(&bytes[written..]) {
+            match self.writer.try_write(&bytes[written..]) {
                 Ok(0) => break,
                 Ok(count) => written += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -169,45 +179,27 @@ impl Link {
     /// Reads and writes until the connection ends; each whole frame goes to `handle`. Dropping the future loses nothing.
     pub async fn pump(&self, mut handle: impl FnMut(&[u8])) {
         while !self.is_closed() {
-            let interest = match self.unsent.borrow().is_empty() {
-                true => Interest::READABLE,
-                false => Interest::READABLE | Interest::WRITABLE,
-            };
-            let ready = tokio::select! {
-                ready = self.stream.ready(interest) => ready,
-                () = self.wake.notified() => continue,
-            };
-            let Ok(ready) = ready else { break };
-            if ready.is_writable() && !self.unsent.borrow().is_empty() {
-                self.flush();
-            }
-            if ready.is_readable() && !self.read(&mut handle) {
-                break;
+            let has_unsent = !self.unsent.borrow().is_empty();
+            tokio::select! {
+                is_open = poll_fn(|cx| self.poll_read(cx, &mut handle)) => if !is_open { break },
+                writable = self.writer.writable(), if has_unsent => match writable {
+                    Ok(()) => self.flush(),
+                    Err(_) => break,
+                },
+                () = self.wake.notified() => {}
             }
         }
         self.is_closed.set(true);
     }
 
-    /// Reads what there is. False when the connection has ended.
-    fn read(&self, handle: &mut impl FnMut(&[u8])) -> bool {
-        loop {
-            let read = READ.with_borrow_mut(|buffer| {
-                let count = match self.stream.try_read(buffer) {
-                    Ok(0) => return Err(true),
-                    Ok(count) => count,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(false),
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok((true, false)),
-                    Err(_) => return Err(true),
-                };
-                Ok((self.input.borrow_mut().take_in(&buffer[..count], handle), count < buffer.len()))
-            });
-            match read {
-                Ok((false, _)) | Err(true) => return false,
-                // A buffer that was not filled is as good as an answer that there is no more.
-                Ok((true, true)) | Err(false) => return true,
-                Ok((true, false)) => {}
-            }
-        }
+    /// Reads once, and until there is something again if that was all. False when the connection has ended.
+    fn poll_read(&self, cx: &mut Context<'_>, handle: &mut impl FnMut(&[u8])) -> Poll<bool> {
+        READ.with_borrow_mut(|buffer| {
+            let mut buffer = ReadBuf::new(buffer);
+            let read = ready!(Pin::new(&mut *self.reader.borrow_mut()).poll_read(cx, &mut buffer));
+            let bytes = buffer.filled();
+            Poll::Ready(read.is_ok() && !bytes.is_empty() && self.input.borrow_mut().take_in(bytes, handle))
+        })
     }
 
     /// Sends a request and waits for the frame that `is_answer` accepts; other frames are dropped. For before the load.
@@ -287,6 +279,9 @@ impl Input {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::pin::pin;
+
     use super::*;
 
     #[test]
@@ -302,6 +297,28 @@ mod tests {
             }
             assert_eq!(ids, [1, 2, 3], "in pieces of {piece}");
             assert!(input.rest.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_answers_at_once_does_not_keep_the_thread() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let link = Link::connect(&address, Protocol::Original, Duration::from_secs(30)).await.unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let answer = || (&server).write_all(b"{\"msgid\":1}\0").unwrap();
+        let count = Cell::new(0);
+        let mut pump = pin!(link.pump(|_| {
+            count.set(count.get() + 1);
+            answer();
+        }));
+        answer();
+        for reads in 1..=10 {
+            while count.get() < reads {
+                tokio::task::yield_now().await;
+                let is_pending = poll_fn(|cx| Poll::Ready(pump.as_mut().poll(cx).is_pending())).await;
+                assert!(is_pending && count.get() <= reads, "{} in the time of one", count.get() - reads + 1);
+            }
         }
     }
 
