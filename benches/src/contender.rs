@@ -89,13 +89,24 @@ pub struct Options {
     pub max_lifetime: Option<Duration>,
     /// Who gets a connection that comes back. `None`: as the pool comes; only ours can be told.
     pub fairness: Option<Fairness>,
+    /// Which idle connection is lent next; only deadpool and bb8 can be told.
+    pub order: Order,
+}
+
+/// Which of the idle connections is lent next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// The one that came back last.
+    LastUsed,
+    /// The one that has been idle longest, so that all take turns.
+    Turns,
 }
 
 impl Options {
     /// A pool whose connections are all open.
     #[must_use]
     pub fn filled(size: usize) -> Self {
-        Self { size, min_idle: size, acquire_timeout: None, max_lifetime: None, fairness: None }
+        Self { size, min_idle: size, acquire_timeout: None, max_lifetime: None, fairness: None, order: Order::LastUsed }
     }
 
     /// A pool without connections, which opens them when somebody asks.

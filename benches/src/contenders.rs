@@ -13,12 +13,13 @@ pub mod parked;
 pub mod per_thread;
 pub mod r2d2;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ::pool::idle::{LockFreeQueue, LockfreeCrateQueue, MutexQueue, Slots};
 
 use crate::backend::{Backend, Failure, Gauge};
-use crate::contender::{Options, Visit};
+use crate::contender::{Options, Order, Visit};
 
 /// A row of every table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,6 +58,12 @@ pub enum Entrant {
     Mobc,
     /// fast_pool.
     FastPool,
+    /// A mutex and a queue.
+    BareMutexTurns,
+    /// deadpool in the order in which it comes.
+    DeadpoolTurns,
+    /// bb8 in the order in which it comes.
+    Bb8Turns,
 }
 
 /// What is known about a row without running it.
@@ -79,9 +86,10 @@ pub struct Row {
 const POOL: &str = concat!("pool ", env!("VERSION_POOL"));
 const OUR_VALIDATION: &str = "socket peek at checkout, ping after 30 s idle, error flag at checkin";
 const PEEK_VALIDATION: &str = "socket peek at checkout";
+const BB8_VALIDATION: &str = "socket peek at checkout, error flag at checkin";
 
 impl Entrant {
-    /// Everybody, in the order of the tables.
+    /// Everybody who is measured everywhere, in the order of the tables.
     pub const ALL: [Self; 17] = [
         Self::NoPool,
         Self::PerThread,
@@ -102,10 +110,30 @@ impl Entrant {
         Self::FastPool,
     ];
 
+    /// Rows again, with the one difference that their idle connections take turns. Measured where that is the question.
+    pub const IN_TURNS: [Self; 3] = [Self::BareMutexTurns, Self::DeadpoolTurns, Self::Bb8Turns];
+
+    /// Every row that a record may have.
+    pub fn known() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().chain(Self::IN_TURNS)
+    }
+
+    /// The row that differs only in that it lends the connection that came back last; `None` for all that are no
+    /// [`IN_TURNS`](Self::IN_TURNS).
+    #[must_use]
+    pub fn without_turns(self) -> Option<Self> {
+        match self {
+            Self::BareMutexTurns => Some(Self::BareMutex),
+            Self::DeadpoolTurns => Some(Self::Deadpool),
+            Self::Bb8Turns => Some(Self::Bb8),
+            _ => None,
+        }
+    }
+
     /// The row of a record.
     #[must_use]
     pub fn from_id(id: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|entrant| entrant.row().id == id)
+        Self::known().find(|entrant| entrant.row().id == id)
     }
 
     /// Whether it needs a MariaDB: what it adds to another row is a property of the MySQL crates.
@@ -241,7 +269,7 @@ impl Entrant {
                 label: "bb8",
                 colour: (0x7b, 0x5c, 0xc4),
                 version: concat!("bb8 ", env!("VERSION_BB8")),
-                validation: "socket peek at checkout, error flag at checkin",
+                validation: BB8_VALIDATION,
                 is_ours: false,
             },
             Self::Mobc => &Row {
@@ -258,6 +286,30 @@ impl Entrant {
                 colour: (0x17, 0xa2, 0xc9),
                 version: concat!("fast_pool ", env!("VERSION_FAST_POOL")),
                 validation: PEEK_VALIDATION,
+                is_ours: false,
+            },
+            Self::BareMutexTurns => &Row {
+                id: "bare_mutex_turns",
+                label: "bare Mutex<VecDeque>, in turns",
+                colour: (0x8f, 0x8b, 0x78),
+                version: concat!("parking_lot ", env!("VERSION_PARKING_LOT")),
+                validation: "none",
+                is_ours: false,
+            },
+            Self::DeadpoolTurns => &Row {
+                id: "deadpool_turns",
+                label: "deadpool, in turns",
+                colour: (0x98, 0xdf, 0x8a),
+                version: concat!("deadpool ", env!("VERSION_DEADPOOL")),
+                validation: PEEK_VALIDATION,
+                is_ours: false,
+            },
+            Self::Bb8Turns => &Row {
+                id: "bb8_turns",
+                label: "bb8, in turns",
+                colour: (0xb8, 0xa6, 0xe3),
+                version: concat!("bb8 ", env!("VERSION_BB8")),
+                validation: BB8_VALIDATION,
                 is_ours: false,
             },
         }
@@ -294,10 +346,11 @@ pub fn enter_with<B: Backend, V: Visit<B::Raw>>(
 ) -> Result<V::Output, Failure> {
     let manager = backend.manager(gauge);
     let size = options.size;
+    let in_turns = Options { order: Order::Turns, ..*options };
     let output = match entrant {
         Entrant::NoPool => visit.visit(&no_pool::NoPool(manager)),
         Entrant::PerThread => visit.visit(&per_thread::PerThread(manager)),
-        Entrant::BareMutex => visit.visit(&bare_mutex::BareMutex::open(size, &manager)?),
+        Entrant::BareMutex => visit.visit(&bare_mutex::BareMutex::<Vec<_>>::open(size, &manager)?),
         Entrant::BareQueue => visit.visit(&bare_queue::BareQueue::open(size, &manager)?),
         Entrant::Mutex => visit.visit(&ours::Ours::<_, MutexQueue>::open_with(options, manager)?),
         Entrant::LockFree => visit.visit(&ours::Ours::<_, LockFreeQueue>::open_with(options, manager)?),
@@ -312,6 +365,9 @@ pub fn enter_with<B: Backend, V: Visit<B::Raw>>(
         Entrant::Bb8 => visit.visit(&bb8::open_with(options, manager)?),
         Entrant::Mobc => visit.visit(&mobc::open_with(options, manager)?),
         Entrant::FastPool => visit.visit(&fast_pool::open_with(options, manager)?),
+        Entrant::BareMutexTurns => visit.visit(&bare_mutex::BareMutex::<VecDeque<_>>::open(size, &manager)?),
+        Entrant::DeadpoolTurns => visit.visit(&deadpool::open_with(&in_turns, manager)?),
+        Entrant::Bb8Turns => visit.visit(&bb8::open_with(&in_turns, manager)?),
     }
     .map_err(|failure| failure.during(entrant.row().label))?;
     gauge.settle().map_err(|failure| failure.during(entrant.row().label))?;

@@ -8,6 +8,7 @@
 //! What is measured, how, and in whose favour it is biased: `METHODOLOGY.md`.
 
 pub mod backend;
+pub mod block;
 pub mod chart;
 pub mod chat_report;
 pub mod collect;

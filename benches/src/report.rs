@@ -1,5 +1,6 @@
 //! The generated half of `reports/*.md`: tables and charts between markers, nothing outside them.
 
+mod order;
 mod over_time;
 mod rivals;
 
@@ -118,6 +119,7 @@ pub fn pieces(records: &[Record], figures: &[Figure]) -> Vec<Piece> {
         ("table-seed-relaxed", seed(records, "relaxed")),
         ("table-seed-gain", gain(records)),
         ("table-rivals", rivals::rivals(records)),
+        ("table-order", order::order(records)),
         ("table-select", selects(records, "mariadb")),
         ("table-sqlite-select", selects(records, "sqlite")),
         ("table-sqlite-insert", sqlite_inserts(records)),
@@ -200,7 +202,7 @@ fn stamp_of(records: &[Record], suites: &[&str]) -> Option<String> {
 fn contenders(records: &[Record]) -> Option<String> {
     let mut text = "| contender | ours | versions | how it validates a connection |\n|:--|:--|:--|:--|\n".to_owned();
     let mut is_empty = true;
-    for entrant in Entrant::ALL {
+    for entrant in Entrant::known() {
         let mut own = records.iter().filter(|record| record.contender == entrant.row().id);
         let Some(record) = own.next() else { continue };
         let ours = if entrant.row().is_ours { "yes" } else { "" };

@@ -119,6 +119,12 @@ impl Suite {
         })
     }
 
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// How much to measure.
     pub fn profile(&self) -> Profile {
         self.profile

@@ -5,16 +5,15 @@
 //! ten of the largest cell would take two minutes.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use benches::backend::Failure;
 use benches::backend::mysql::{Flush, Mysql, Observer, Table};
 use benches::backend::sqlite::Sqlite;
+use benches::block::Block;
 use benches::contenders::Entrant;
-use benches::drive::{Quota, Sample};
-use benches::measure::{Bench, Timed, in_rounds, visit_open};
+use benches::drive::Quota;
+use benches::measure::{Bench, Timed, visit_open};
 use benches::profile::Profile;
-use benches::record::{Cell, NS_PER_OP, OPS_PER_S, Spread, WALL_MS};
 use benches::suite::{self, Suite};
 use benches::workload::{Insert, SEED, SEED_ROWS, Select};
 
@@ -41,30 +40,9 @@ fn main() -> ExitCode {
     })
 }
 
-/// Cells that are alike but for the contender.
-struct Block {
-    rows: u64,
-    threads: usize,
-    rounds: usize,
-    entrants: Vec<Entrant>,
-}
-
-impl Block {
-    fn cells(&self, workload: &str, backend: &str, flush: &str) -> Vec<Cell> {
-        let size = SEED.size.of(self.threads);
-        let cell = |entrant: &Entrant| Cell {
-            suite: "seed".to_owned(),
-            workload: workload.to_owned(),
-            backend: backend.to_owned(),
-            flush: flush.to_owned(),
-            contender: entrant.row().id.to_owned(),
-            threads: self.threads,
-            size,
-            hold_us: 0,
-            rows: self.rows,
-        };
-        self.entrants.iter().map(cell).collect()
-    }
+/// The seed's cells of these: ten connections, or as many as threads.
+fn seed_block(rows: u64, threads: usize, rounds: usize, entrants: Vec<Entrant>) -> Block {
+    Block { rows, threads, size: SEED.size.of(threads), rounds, entrants }
 }
 
 /// Everybody but the bare structures, which are no pools.
@@ -97,7 +75,7 @@ fn inserts(profile: Profile, flush: Flush) -> Vec<Block> {
         let everybody = everybody();
         let entrants = if is_small || profile == Profile::Full { everybody } else { CORE.to_vec() };
         let rows = if profile == Profile::Smoke { 20 } else { rows };
-        blocks.extend(threads.iter().map(|&threads| Block { rows, threads, rounds, entrants: entrants.clone() }));
+        blocks.extend(threads.iter().map(|&threads| seed_block(rows, threads, rounds, entrants.clone())));
     }
     blocks
 }
@@ -106,7 +84,7 @@ fn inserts(profile: Profile, flush: Flush) -> Vec<Block> {
 fn reads(profile: Profile) -> Vec<Block> {
     let threads: &[usize] = profile.pick(&[2], &[1, 4], &[1, 4, 16], SEED.threads);
     let (rows, rounds) = (profile.pick(20, 500, 2_000, 10_000), profile.pick(1, 1, 5, 5));
-    threads.iter().map(|&threads| Block { rows, threads, rounds, entrants: everybody() }).collect()
+    threads.iter().map(|&threads| seed_block(rows, threads, rounds, everybody())).collect()
 }
 
 fn mariadb(
@@ -128,7 +106,8 @@ fn mariadb(
         for block in inserts(profile, flush) {
             let Block { rows, threads, rounds, .. } = block;
             let what = format!("{rows} {} inserts on {threads} threads, {rounds} rounds", flush.name());
-            finish(suite, &what, &block, block.cells("insert", "mariadb", flush.name()), |cell, entrant| {
+            let cells = block.cells(suite, "insert", "mariadb", flush.name());
+            block.measure(suite, &what, cells, |cell, entrant| {
                 let mut bench = Bench { server, observer, table: insert };
                 let timed = Timed { work: &work, threads, quota: Quota::Split(rows) };
                 bench.insert(entrant, threads, cell.size, rows, timed)
@@ -141,7 +120,8 @@ fn mariadb(
     for block in reads(profile) {
         let Block { rows, threads, rounds, .. } = block;
         let what = format!("{rows} point selects on {threads} threads, {rounds} rounds");
-        finish(suite, &what, &block, block.cells("point select", "mariadb", ""), |cell, entrant| {
+        let cells = block.cells(suite, "point select", "mariadb", "");
+        block.measure(suite, &what, cells, |cell, entrant| {
             let mut bench = Bench { server, observer, table: read };
             bench.read(entrant, threads, cell.size, Timed { work: &work, threads, quota: Quota::Split(rows) })
         })?;
@@ -155,11 +135,12 @@ fn sqlite(suite: &mut Suite) -> Result<(), Failure> {
     let entrants: Vec<_> = everybody().into_iter().filter(|entrant| !entrant.needs_mysql()).collect();
     for &threads in threads {
         let (rows, rounds) = (profile.pick(20, 500, 2_000, 10_000), profile.pick(1, 1, 3, 5));
-        let block = Block { rows, threads, rounds, entrants: entrants.clone() };
+        let block = seed_block(rows, threads, rounds, entrants.clone());
         let what = format!("{rows} point selects in SQLite on {threads} threads, {rounds} rounds");
         let work = Select { table: Sqlite::TABLE.to_owned(), rows: u64::from(READ_ROWS) };
         let sqlite = Sqlite::make(READ_ROWS)?;
-        finish(suite, &what, &block, block.cells("point select", "sqlite", ""), |cell, entrant| {
+        let cells = block.cells(suite, "point select", "sqlite", "");
+        block.measure(suite, &what, cells, |cell, entrant| {
             let timed = Timed { work: &work, threads, quota: Quota::Split(rows) };
             visit_open(entrant, &sqlite, threads, cell.size, timed)
         })?;
@@ -167,48 +148,16 @@ fn sqlite(suite: &mut Suite) -> Result<(), Failure> {
 
         // SQLite has one writer at a time and makes the others try again later, so more threads measure its patience.
         let rows: u32 = profile.pick(20, 100, 200, 1_000);
-        let block = Block { rows: u64::from(rows), threads, rounds, entrants: entrants.clone() };
+        let block = seed_block(u64::from(rows), threads, rounds, entrants.clone());
         let what = format!("{rows} inserts in SQLite on {threads} threads, {rounds} rounds");
         let work = Insert { table: Sqlite::TABLE.to_owned() };
-        finish(suite, &what, &block, block.cells("insert", "sqlite", ""), |cell, entrant| {
+        let cells = block.cells(suite, "insert", "sqlite", "");
+        block.measure(suite, &what, cells, |cell, entrant| {
             let sqlite = Sqlite::make(0)?;
             let timed = Timed { work: &work, threads, quota: Quota::Split(u64::from(rows)) };
             let sample = visit_open(entrant, &sqlite, threads, cell.size, timed)?;
             sqlite.expect_rows(rows).map(|()| sample)
         })?;
-    }
-    Ok(())
-}
-
-/// Measures the wanted cells of a block in rounds and finishes them.
-fn finish(
-    suite: &mut Suite,
-    what: &str,
-    block: &Block,
-    mut cells: Vec<Cell>,
-    mut sample: impl FnMut(&Cell, Entrant) -> Result<Sample, Failure>,
-) -> Result<(), Failure> {
-    cells.retain(|cell| suite.wants(cell));
-    if cells.is_empty() {
-        return Ok(());
-    }
-    suite.say(what);
-    let samples = in_rounds(&cells, block.rounds, |cell| {
-        let entrant = cell.entrant().ok_or_else(|| Failure::new("a cell without a contender"))?;
-        sample(cell, entrant)
-    })?;
-    for (cell, samples) in cells.iter().zip(&samples) {
-        let seconds: Vec<f64> =
-            samples.iter().map(|sample| sample.elapsed).map(|time: Duration| time.as_secs_f64()).collect();
-        let Some(wall) = Spread::of(&seconds) else { continue };
-        #[expect(clippy::cast_precision_loss)]
-        let rows = block.rows as f64;
-        let metrics = [
-            (WALL_MS, wall.map(|seconds| seconds * 1e3)),
-            (NS_PER_OP, wall.map(|seconds| seconds * 1e9 / rows)),
-            (OPS_PER_S, wall.map(|seconds| rows / seconds)),
-        ];
-        suite.finish(cell, &metrics, samples.iter().map(|sample| sample.ops).sum())?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Every contender under every workload, tiny: what the suites assume holds before they spend minutes on it.
 
+use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -100,7 +101,7 @@ fn every_contender_reads_and_writes_mariadb() {
     let _turn = turn();
     let mut observer = server.observe().unwrap();
     let table = observer.make_table("test").unwrap();
-    for entrant in Entrant::ALL {
+    for entrant in Entrant::known() {
         let label = entrant.row().label;
         let mut bench = Bench { server: &server, observer: &mut observer, table: &table };
         let insert = Insert { table: table.name.clone() };
@@ -110,7 +111,7 @@ fn every_contender_reads_and_writes_mariadb() {
     }
     observer.empty(&table).unwrap();
     observer.fill(&table, 10).unwrap();
-    for entrant in Entrant::ALL.into_iter().filter(|entrant| entrant.can_wait()) {
+    for entrant in Entrant::known().filter(|entrant| entrant.can_wait()) {
         let label = entrant.row().label;
         let mut bench = Bench { server: &server, observer: &mut observer, table: &table };
         let select = Select { table: table.name.clone(), rows: 10 };
@@ -119,6 +120,36 @@ fn every_contender_reads_and_writes_mariadb() {
         assert_eq!(sample.ops, 40);
     }
     observer.drop_table(table).unwrap();
+}
+
+/// Which of three idle connections are lent to one thread.
+struct Lent;
+
+impl Visit<StubConnection> for Lent {
+    type Output = usize;
+
+    fn visit<C: Contender<StubConnection>>(self, contender: &C) -> Result<usize, Failure> {
+        open_all(contender, 3)?;
+        let mut session = contender.session()?;
+        let lent: HashSet<usize> =
+            (0..9).map(|_| session.with(|connection| connection.identity())).collect::<Result<_, _>>()?;
+        Ok(lent.len())
+    }
+}
+
+#[test]
+fn rows_in_turns_lend_every_connection_and_the_others_one() {
+    use Entrant::{
+        BareMutex, BareMutexTurns, BareQueue, Bb8, Bb8Turns, Deadpool, DeadpoolTurns, LockFree, LockfreeCrate, Mutex,
+        Slots,
+    };
+    let last_used = [BareMutex, Mutex, Slots, Deadpool, Bb8].map(|entrant| (entrant, 1));
+    let in_turns =
+        [BareMutexTurns, BareQueue, LockFree, LockfreeCrate, DeadpoolTurns, Bb8Turns].map(|entrant| (entrant, 3));
+    for (entrant, expected) in last_used.into_iter().chain(in_turns) {
+        let lent = enter(entrant, &Stub::new(), &Gauge::new(), 3, Lent);
+        assert_eq!(lent.unwrap(), expected, "{}", entrant.row().label);
+    }
 }
 
 /// Fails once, on the third operation.

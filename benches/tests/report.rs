@@ -126,6 +126,10 @@ fn everything() -> Vec<Record> {
         for hold in TaskHold::ALL {
             records.push(record(&cell("tasks", hold.label(), id, 16, 4), OPS_PER_S, 2e8 / slow));
         }
+        for workload in ["point select", "insert"] {
+            let cell = Cell { backend: "mariadb".into(), ..cell("order", workload, id, 2, 10) };
+            records.push(record(&cell, NS_PER_OP, 1e5));
+        }
         for backend in ["mariadb", "sqlite"] {
             let cell = Cell { backend: backend.into(), ..cell("seed", "point select", id, 4, 10) };
             records.push(record(&cell, NS_PER_OP, 1e5));
@@ -425,6 +429,37 @@ fn rivals_are_compared_cell_by_cell() {
     let lines: Vec<&str> = table.lines().skip(2).collect();
     // The fourth root of 1/2 * 100/101 * 100/99 * 4.
     assert_eq!(lines, ["| **slots (ours)** | deadpool | 2 of 4 | 1 | 1.19x |"]);
+}
+
+#[test]
+fn turns_are_compared_with_the_same_row_without_them() {
+    let mut records = Vec::new();
+    for (entrant, time) in [(Entrant::Slots, 40e3), (Entrant::Deadpool, 50e3), (Entrant::DeadpoolTurns, 75e3)] {
+        for threads in [1, 2] {
+            let slower = threads as f64;
+            let cell =
+                Cell { backend: "mariadb".into(), ..cell("order", "point select", entrant.row().id, threads, 10) };
+            records.push(record(
+                &cell,
+                NS_PER_OP,
+                if entrant == Entrant::DeadpoolTurns { time * slower } else { time },
+            ));
+        }
+    }
+    let pieces = pieces(&records, &figures(&records).unwrap());
+    let table = &pieces.iter().find(|piece| piece.name == "table-order").expect("there are records").text;
+    let lines: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).collect();
+    assert_eq!(
+        lines,
+        [
+            "| threads | 1 | 2 |",
+            "| **slots (ours)** | 40 µs | 40 µs |",
+            "| deadpool | 50 µs | 50 µs |",
+            "| deadpool, in turns | 75 µs | 150 µs |",
+            "| threads | 1 | 2 |",
+            "| deadpool | 1.5x | 3x |",
+        ]
+    );
 }
 
 #[test]

@@ -67,6 +67,12 @@ struct Usage {
 }
 
 impl StubConnection {
+    /// Tells it from all others that are open at the same time.
+    #[must_use]
+    pub fn identity(&self) -> usize {
+        (&raw const *self.0).addr()
+    }
+
     /// Uses the connection once.
     #[inline]
     pub fn hold(&mut self, hold: Hold) {

@@ -103,7 +103,7 @@ impl<'a> Data<'a> {
     /// Contenders that have records, in the order of the tables.
     #[must_use]
     pub fn entrants(&self) -> Vec<Entrant> {
-        Entrant::ALL.into_iter().filter(|entrant| !self.by(*entrant).is_empty()).collect()
+        Entrant::known().filter(|entrant| !self.by(*entrant).is_empty()).collect()
     }
 
     /// Thread counts that occur.

@@ -1,11 +1,12 @@
-//! bb8, with its checkout test on as it comes; the test is the peek that our pools make. LIFO; it comes FIFO.
+//! bb8, with its checkout test on as it comes; the test is the peek that our pools make. LIFO; it comes FIFO, which is
+//! measured, too, where the order is the question.
 
 use ::pool::Manager as _;
 use bb8::{ManageConnection, Pool, QueueStrategy};
 
 use super::parked::{Hosted, Parked};
 use crate::backend::{Counted, Failure, Gauged, Reach};
-use crate::contender::{AsRaw, Contender, Options, Session};
+use crate::contender::{AsRaw, Contender, Options, Order, Session};
 
 /// The lab's manager for bb8.
 #[derive(Debug)]
@@ -58,10 +59,14 @@ pub fn open_with<M: Reach>(options: &Options, manager: Gauged<M>) -> Result<Host
 /// When `min_idle` connections could not be opened in time.
 pub async fn build<M: Reach>(options: &Options, manager: Gauged<M>) -> Result<Pool<Bb8<M>>, Failure> {
     let number = |count: usize| u32::try_from(count).map_err(|error| Failure::of("bb8's size", error));
+    let order = match options.order {
+        Order::LastUsed => QueueStrategy::Lifo,
+        Order::Turns => QueueStrategy::Fifo,
+    };
     let mut builder = Pool::builder()
         .max_size(number(options.size)?)
         .min_idle(number(options.min_idle)?)
-        .queue_strategy(QueueStrategy::Lifo)
+        .queue_strategy(order)
         .connection_timeout(options.timeout());
     if let Some(max_lifetime) = options.max_lifetime {
         builder = builder.max_lifetime(max_lifetime).reaper_rate(max_lifetime);

@@ -1,6 +1,7 @@
 //! deadpool, without timeouts as it comes (with one it would read the clock and arm a timer when it has to wait).
 //!
-//! Its connections are peeked at in `recycle`, as ours are at checkout. LIFO, which keeps the caches warm; it comes FIFO.
+//! Its connections are peeked at in `recycle`, as ours are at checkout. LIFO, which keeps the caches warm; it comes FIFO,
+//! which is measured, too, where the order is the question.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use deadpool::managed::{Metrics, Object, Pool, QueueMode, RecycleError, RecycleR
 
 use super::parked::{Hosted, Parked};
 use crate::backend::{Counted, Failure, Gauged, Reach};
-use crate::contender::{AsRaw, Contender, Options, Session};
+use crate::contender::{AsRaw, Contender, Options, Order, Session};
 
 /// The lab's manager for deadpool.
 #[derive(Debug)]
@@ -63,7 +64,11 @@ pub fn open_with<M: Reach>(options: &Options, manager: Gauged<M>) -> Result<Host
 /// When the pool cannot be built.
 pub fn build<M: Reach>(options: &Options, manager: Gauged<M>) -> Result<Pool<Deadpool<M>>, Failure> {
     let manager = Deadpool { manager, max_lifetime: options.max_lifetime };
-    let mut builder = Pool::builder(manager).max_size(options.size).queue_mode(QueueMode::Lifo);
+    let order = match options.order {
+        Order::LastUsed => QueueMode::Lifo,
+        Order::Turns => QueueMode::Fifo,
+    };
+    let mut builder = Pool::builder(manager).max_size(options.size).queue_mode(order);
     if let Some(limit) = options.acquire_timeout {
         builder = builder.runtime(Runtime::Tokio1).wait_timeout(Some(limit)).create_timeout(Some(limit));
     }
