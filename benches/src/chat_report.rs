@@ -34,7 +34,7 @@ const COLOURS: [(u8, u8, u8); 8] = [
 /// One number of one run.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Row {
-    /// `traffic`, `logins` or `idle`.
+    /// `traffic`, `logins`, `idle` or `start`.
     pub question: String,
     /// `modern` or `original`.
     pub protocol: String,
@@ -227,6 +227,7 @@ fn tables(rows: &[Row]) -> Vec<Piece> {
         ("chat-pools", pools_table(rows)),
         ("chat-logins", logins_table(rows)),
         ("chat-idle", idle_table(rows)),
+        ("chat-start", start_table(rows)),
     ];
     all.into_iter().filter_map(|(name, text)| Some(Piece { name: name.to_owned(), text: text? })).collect()
 }
@@ -495,6 +496,25 @@ fn idle_table(rows: &[Row]) -> Option<String> {
         }
     }
     table(&["server", "idle sessions", "resident each", "resident", "of one core, idle"], lines)
+}
+
+fn start_table(rows: &[Row]) -> Option<String> {
+    let data = Data::of(rows, "start");
+    let mut lines = Vec::new();
+    for who in data.values(Row::who) {
+        let cell = data.filter(|row| row.who() == who);
+        let ready = cell.spread("ready");
+        let range = |Spread { low, high, .. }| format!("{} to {}", milliseconds(low), milliseconds(high));
+        lines.push(vec![
+            who,
+            field(ready.map(|spread| spread.median), milliseconds),
+            ready.map_or_else(|| "–".to_owned(), range),
+            field(cell.median("first_answer"), milliseconds),
+            field(cell.median("stop"), milliseconds),
+            field(cell.median("server_resident"), |mib| format!("{} MiB", digits(mib))),
+        ]);
+    }
+    table(&["server", "ready", "all runs", "first answer", "from SIGTERM to its end", "resident"], lines)
 }
 
 #[cfg(test)]

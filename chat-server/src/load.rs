@@ -3,6 +3,7 @@
 //! ```text
 //! register users -> connect, log in -> traffic | logins | idle sessions -> outcome -> table, JSON, CSV
 //!                                   -> check: traffic under faults -> reconnect, read everything back -> judge
+//!                                      start: a program of its own    -> outcome
 //! ```
 //!
 //! | part | what it does |
@@ -12,6 +13,7 @@
 //! | [`people`] | users: registered, remembered in a file, logged in |
 //! | [`traffic`] | messages, in closed or open loop |
 //! | [`logins`], [`idle`] | logins per second; memory per idle session |
+//! | [`start`] | from the start of a node to its first answer |
 //! | [`check`], [`judge`] | nothing lost, nothing twice, everything in order, no ghosts |
 //! | [`process`], [`outcome`] | the server's time and memory; numbers and how they are printed |
 
@@ -24,6 +26,7 @@ pub mod logins;
 pub mod outcome;
 pub mod people;
 pub mod process;
+pub mod start;
 pub mod traffic;
 
 use std::fs;
@@ -73,6 +76,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         Task::Traffic(task) => traffic::run(&arguments.common, task)?,
         Task::Logins(task) => logins::run(&arguments.common, task)?,
         Task::Idle(task) => idle::run(&arguments.common, task)?,
+        Task::Start(task) => start::run(&arguments.common, task)?,
         Task::Check(task) => return check::run(&arguments.common, task),
     };
     publish(arguments, &outcome)?;

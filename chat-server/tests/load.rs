@@ -11,7 +11,7 @@ use std::thread;
 use chat_server::config::Delivery;
 use chat_server::load::arguments::{Arguments, Task};
 use chat_server::load::outcome::Outcome;
-use chat_server::load::{Exit, Failure, idle, logins, run, traffic};
+use chat_server::load::{Exit, Failure, idle, logins, run, start, traffic};
 use clap::Parser;
 use node::RunningNode;
 
@@ -27,6 +27,7 @@ fn measure(address: SocketAddr, words: &str) -> Result<Outcome, Failure> {
         Task::Traffic(task) => traffic::run(&arguments.common, task),
         Task::Logins(task) => logins::run(&arguments.common, task),
         Task::Idle(task) => idle::run(&arguments.common, task),
+        Task::Start(task) => start::run(&arguments.common, task),
         Task::Check(_) => panic!("it has no outcome"),
     }
 }
@@ -89,6 +90,27 @@ fn idle_sessions_stay() {
     assert_eq!(number(measure(node.address, &words), "closed"), 0.0);
     let failure = measure(node.address, "idle --sessions 50").unwrap_err();
     assert!(failure.to_string().contains("--server-pid"), "{failure}");
+}
+
+#[test]
+fn a_node_is_started_answers_and_ends() {
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+    let program = env!("CARGO_BIN_EXE_chat-server");
+    let words = "--listen 127.0.0.1:0 --http off --database sqlite::memory: --bus local --node a --log warn";
+    let outcome = measure(nowhere, &format!("start -- {program} {words}")).unwrap();
+    assert_eq!(outcome.problems, [""; 0]);
+    let [ready, first_answer] = ["ready", "first_answer"].map(|name| outcome.get(name).unwrap());
+    assert!(0.0 < ready && ready < first_answer, "{ready} {first_answer}");
+    assert!(outcome.get("stop").unwrap() > 0.0 && outcome.get("server_resident").unwrap() > 0.0);
+
+    for (words, problem) in [
+        (format!("start -- {program} --check-config"), "it ended before it listened"),
+        ("start -- /nowhere/chat-server".to_owned(), "/nowhere/chat-server"),
+        ("--patience 0.2 start -- sleep 60".to_owned(), "it does not listen: within 200ms"),
+    ] {
+        let failure = measure(nowhere, &words).unwrap_err().to_string();
+        assert!(failure.contains(problem), "{failure}");
+    }
 }
 
 #[test]

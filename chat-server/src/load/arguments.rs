@@ -1,5 +1,6 @@
 //! What to do, from the command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -91,6 +92,8 @@ pub enum Task {
     Logins(Logins),
     /// Memory of sessions that do nothing
     Idle(Idle),
+    /// From the start of a node, which is started for it, to its first answer, and to its end
+    Start(Start),
     /// Traffic while somebody else makes faults, and afterwards the proof that nothing was lost
     Check(Check),
 }
@@ -177,6 +180,14 @@ pub struct Idle {
     /// Seconds that the server gets to come to rest before its memory is read
     #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
     pub settle: Duration,
+}
+
+/// The start of a node.
+#[derive(Debug, Clone, Args)]
+pub struct Start {
+    /// The node's program and its arguments; it must listen at an address of this machine
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
 }
 
 /// The check.

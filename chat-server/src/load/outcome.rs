@@ -14,7 +14,7 @@ use crate::client::clock;
 /// What a run found.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
-    /// What was asked: `traffic`, `logins`, `idle`.
+    /// What was asked: `traffic`, `logins`, `idle`, `start`.
     pub question: &'static str,
     /// How it was asked: what tells this run from others of the same question.
     pub settings: Vec<(&'static str, String)>,
