@@ -40,13 +40,9 @@ const READ_ROWS: u32 = 1_000;
 fn main() -> ExitCode {
     suite::run("order", |suite| {
         let Some((server, mut observer)) = suite.server("the order of idle connections")? else { return Ok(()) };
-        let setting = observer.flush_setting()?;
-        let insert = observer.make_table("order_insert")?;
-        let read = observer.make_table("order_read")?;
-        let outcome = measure(suite, &server, &mut observer, &insert, &read);
-        observer.restore_flush(setting);
-        // The first failure is the one to tell.
-        outcome.and(observer.drop_table(insert)).and(observer.drop_table(read))
+        observer.with_tables(["order_insert", "order_read"], |observer, [insert, read]| {
+            measure(suite, &server, observer, insert, read)
+        })
     })
 }
 

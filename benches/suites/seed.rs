@@ -30,13 +30,8 @@ fn main() -> ExitCode {
         let server = suite.server("the seed's table on MariaDB")?;
         sqlite(suite)?;
         let Some((server, mut observer)) = server else { return Ok(()) };
-        let setting = observer.flush_setting()?;
-        let insert = observer.make_table("insert")?;
-        let read = observer.make_table("read")?;
-        let outcome = mariadb(suite, &server, &mut observer, &insert, &read);
-        observer.restore_flush(setting);
-        // The first failure is the one to tell.
-        outcome.and(observer.drop_table(insert)).and(observer.drop_table(read))
+        observer
+            .with_tables(["insert", "read"], |observer, [insert, read]| mariadb(suite, &server, observer, insert, read))
     })
 }
 

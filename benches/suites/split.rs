@@ -36,11 +36,7 @@ const HAS_CLOCKS: bool = cfg!(feature = "timing");
 fn main() -> ExitCode {
     suite::run("split", |suite| {
         let Some((server, mut observer)) = suite.server("the split of an insert's time")? else { return Ok(()) };
-        let setting = observer.flush_setting()?;
-        let table = observer.make_table("split")?;
-        let outcome = split(suite, &server, &mut observer, &table);
-        observer.restore_flush(setting);
-        outcome.and(observer.drop_table(table))
+        observer.with_tables(["split"], |observer, [table]| split(suite, &server, observer, table))
     })
 }
 

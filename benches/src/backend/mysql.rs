@@ -313,6 +313,25 @@ impl Observer {
         let _ = self.conn.query_drop(format!("SET GLOBAL innodb_flush_log_at_trx_commit = {setting}"));
     }
 
+    /// Lets `body` use tables that are made for it and dropped afterwards, and change the flushing, which is put back.
+    ///
+    /// # Errors
+    ///
+    /// The first failure: a table cannot be made, the body's, a table cannot be dropped.
+    pub fn with_tables<const COUNT: usize>(
+        &mut self,
+        purposes: [&str; COUNT],
+        body: impl FnOnce(&mut Self, &[Table; COUNT]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let setting = self.flush_setting()?;
+        let tables = purposes.into_iter().map(|purpose| self.make_table(purpose)).collect::<Result<Vec<_>, _>>()?;
+        let tables = tables.try_into().unwrap_or_else(|_| unreachable!("one for each purpose"));
+        let outcome = body(self, &tables);
+        self.restore_flush(setting);
+        // Every table is dropped, whatever failed before; the first failure is the one to tell.
+        tables.into_iter().fold(outcome, |outcome, table| outcome.and(self.drop_table(table)))
+    }
+
     /// Makes the table of the seed's inserts, empty, under a name of this process.
     ///
     /// # Errors
