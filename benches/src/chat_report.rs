@@ -503,12 +503,11 @@ fn start_table(rows: &[Row]) -> Option<String> {
     let mut lines = Vec::new();
     for who in data.values(Row::who) {
         let cell = data.filter(|row| row.who() == who);
-        let ready = cell.spread("ready");
-        let range = |Spread { low, high, .. }| format!("{} to {}", milliseconds(low), milliseconds(high));
+        let Some(Spread { low, median, high, .. }) = cell.spread("ready") else { continue };
         lines.push(vec![
             who,
-            field(ready.map(|spread| spread.median), milliseconds),
-            ready.map_or_else(|| "–".to_owned(), range),
+            milliseconds(median),
+            format!("{} to {}", milliseconds(low), milliseconds(high)),
             field(cell.median("first_answer"), milliseconds),
             field(cell.median("stop"), milliseconds),
             field(cell.median("server_resident"), |mib| format!("{} MiB", digits(mib))),
@@ -569,6 +568,13 @@ mod tests {
         rows.truncate(1);
         assert!(pools_table(&rows).is_none());
         assert!(pools_chart(&rows).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_start_is_told_with_its_range() {
+        let start = |value| Row { question: "start".into(), ..row("durable", "lockfree", "", "ready", value) };
+        let table = start_table(&[20.0, 10.0, 40.0].map(start)).unwrap();
+        assert!(table.contains("| durable, sqlite | 20 ms | 10 ms to 40 ms | – | – | – |"), "{table}");
     }
 
     #[test]

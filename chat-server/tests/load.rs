@@ -106,6 +106,7 @@ fn a_node_is_started_answers_and_ends() {
     for (words, problem) in [
         (format!("start -- {program} --check-config"), "it ended before it listened"),
         ("start -- /nowhere/chat-server".to_owned(), "/nowhere/chat-server"),
+        ("--protocol original start -- true".to_owned(), "leave out --protocol"),
         ("--patience 0.2 start -- sleep 60".to_owned(), "it does not listen: within 200ms"),
     ] {
         let failure = measure(nowhere, &words).unwrap_err().to_string();
