@@ -47,8 +47,7 @@ where
     B: Borrow<Core<M, I>>,
 {
     /// Enters the line at the end and looks once more. `Pending`: the alarm will ring.
-    fn enter(core: B, alarm: Alarm, timeout: Duration, start: Start, caller: Caller) -> (Self, Poll<Acquired<M>>) {
-        let since = now();
+    fn enter(core: B, alarm: Alarm, since: Instant, timeout: Duration, start: Start, caller: Caller) -> (Self, Poll<Acquired<M>>) {
         let deadline = end_of(since, timeout);
         let mut place = Self { core, ticket: None, since, deadline, start, caller, kind: std::marker::PhantomData };
         tally(&place.core.borrow().tallies.waits);
@@ -231,12 +230,13 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         if timeout.is_zero() {
             return Err(self.timed_out(Duration::ZERO));
         }
-        if let Some(held) = self.spin.look(|| self.look_as_newcomer(caller)) {
+        let since = now();
+        if let Some(held) = self.spin.look(since, || self.look_as_newcomer(caller)) {
             self.clocks.book(Phase::Wait, start);
             return Ok(held);
         }
         let alarm = || Alarm::Thread(thread::current());
-        let (mut place, mut poll) = InLine::enter(self, alarm(), timeout, start, caller);
+        let (mut place, mut poll) = InLine::enter(self, alarm(), since, timeout, start, caller);
         loop {
             match poll {
                 Poll::Ready(answer) => return answer,
@@ -291,7 +291,7 @@ where
                     }
                     return Poll::Ready(Err(core.timed_out(Duration::ZERO)));
                 }
-                let (place, poll) = InLine::enter(self.core.clone(), alarm(), self.timeout, start, caller);
+                let (place, poll) = InLine::enter(self.core.clone(), alarm(), now(), self.timeout, start, caller);
                 self.place = Some(place);
                 poll
             }

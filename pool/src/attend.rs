@@ -1,5 +1,7 @@
 //! Who gets a connection that comes back while somebody waits.
 
+use std::time::{Duration, Instant};
+
 use crate::Manager;
 use crate::core::{Core, Reason, tally};
 use crate::idle::IdleSet;
@@ -57,7 +59,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     /// idle. Model-checked: `no_lost_wakeup_*`, `no_lost_handoff_*`.
     fn give_attended(&self, held: Held) -> bool {
         let mut attendant = self.waiters.look_after();
-        let is_overdue = attendant.is_overdue(now);
+        let is_overdue = attendant.is_overdue(now, |now| self.loan_lately(&held, now));
         let alarm = if is_overdue {
             match attendant.hand_over(held) {
                 Ok(alarm) => {
@@ -75,6 +77,12 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             alarm.ring();
         }
         !is_overdue
+    }
+
+    /// How long the loans of a slot have taken since this was last asked, on the average.
+    fn loan_lately(&self, held: &Held, now: Instant) -> Option<Duration> {
+        let time = now.saturating_duration_since(self.started);
+        self.slots.slot(held).loan_since_last_look(u64::try_from(time.as_nanos()).ok()?).map(Duration::from_nanos)
     }
 
     /// Whether a thread that was woken has been on its way for too long. While loans are short, only now and then: a
@@ -104,7 +112,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
                 return;
             }
             let mut attendant = self.waiters.look_after();
-            let is_overdue = attendant.is_overdue(now);
+            let is_overdue = attendant.is_overdue(now, |_| None);
             let alarm = if is_overdue {
                 let Some(held) = self.take_idle() else { return };
                 match attendant.hand_over(held) {

@@ -32,7 +32,8 @@ const DEFAULT_FAIL_FAST_AFTER: Duration = Duration::from_secs(5);
 pub enum Fairness {
     /// Straight to the oldest waiter, always; newcomers stand in line. First come, first served.
     Strict,
-    /// To whoever is first, until the oldest waiter has waited this long; then straight to it.
+    /// To whoever is first, until the oldest waiter has waited this long; then straight to it. While loans are longer than
+    /// a thread's wake-up, so that those who overtake gain little, an eighth of this is the bound.
     Bounded(Duration),
     /// To whoever is first. The oldest waiter is woken to try again.
     Free,

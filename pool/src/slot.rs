@@ -90,6 +90,10 @@ pub(crate) struct Slot<C> {
     pub(crate) loans_before: AtomicU64,
     /// How many refusals there had been when the connection began to be opened: see [`refusals`](crate::refusals).
     pub(crate) generation: AtomicU32,
+    /// When `loans` was last looked at because somebody waited, in nanoseconds since the pool was built; zero: never.
+    looked_at: AtomicU64,
+    /// `loans` then.
+    loans_at_look: AtomicU64,
 }
 
 /// All slots of a pool.
@@ -117,6 +121,8 @@ impl<C> SlotTable<C> {
                 checked_at: AtomicU64::new(0),
                 loans_before: AtomicU64::new(0),
                 generation: AtomicU32::new(0),
+                looked_at: AtomicU64::new(0),
+                loans_at_look: AtomicU64::new(0),
             })
             .collect();
         let rights = (0..capacity).rev().map(Held::new).collect();
@@ -232,5 +238,14 @@ impl<C> Slot<C> {
     #[inline(always)]
     pub(crate) fn count_loan(&self) {
         self.loans.store(self.loans.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Nanoseconds per loan since the last call, the time between loans included; `None` the first time. For the holder.
+    pub(crate) fn loan_since_last_look(&self, now: u64) -> Option<u64> {
+        let loans = self.loans.load(Ordering::Relaxed);
+        let (then, loans_then) = (self.looked_at.load(Ordering::Relaxed), self.loans_at_look.load(Ordering::Relaxed));
+        self.looked_at.store(now, Ordering::Relaxed);
+        self.loans_at_look.store(loans, Ordering::Relaxed);
+        (then > 0).then(|| now.saturating_sub(then) / (loans - loans_then).max(1))
     }
 }

@@ -3,13 +3,18 @@
 //! A wake-up costs tens of microseconds. When connections are held for less than that, a caller who yields its processor
 //! a few times finds one sooner than a sleeper could be woken; when they are held for longer, every look is wasted. Which
 //! it is, is learnt: a success is remembered for a while, failures make the pool forget, and now and then one caller
-//! tries again. A caller never looks more than [`LOOKS`] times.
+//! tries again. A caller never looks more than [`LOOKS`] times, nor for longer than [`LOOK_FOR`].
+
+use std::time::{Duration, Instant};
 
 use crate::sync::atomic::{AtomicU32, Ordering};
-use crate::sync::thread;
+use crate::sync::{now, thread};
 
 /// Looks per acquire, at most, with a yield before each.
 const LOOKS: u32 = 8;
+/// About what a thread takes to wake up. On a busy machine a yield may take as long as the others' whole turns: eight of them
+/// were 60 ms on a Linux of today, in which those in line had been served a thousand times.
+const LOOK_FOR: Duration = Duration::from_micros(50);
 /// The score of a pool in which looking pays.
 const SURE: u32 = 32;
 /// With a score of zero, one in so many callers tries nevertheless.
@@ -31,8 +36,8 @@ impl Spin {
         self.score.load(Ordering::Relaxed) > 0
     }
 
-    /// Looks a few times, if that is worth it.
-    pub(crate) fn look<T>(&self, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    /// Looks a few times, if that is worth it. The caller has waited since `since`.
+    pub(crate) fn look<T>(&self, since: Instant, mut look: impl FnMut() -> Option<T>) -> Option<T> {
         // Under a model checker a yield is only one more schedule to explore.
         if cfg!(any(loom, shuttle)) {
             return None;
@@ -46,6 +51,9 @@ impl Spin {
             if let Some(found) = look() {
                 self.score.store(SURE.min(score + 4), Ordering::Relaxed);
                 return Some(found);
+            }
+            if now().saturating_duration_since(since) >= LOOK_FOR {
+                break;
             }
         }
         self.score.store(score.saturating_sub(1), Ordering::Relaxed);

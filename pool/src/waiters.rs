@@ -34,6 +34,7 @@
 //! | `Collected` | has what it came for, or its answer | gone |
 
 mod line;
+mod patience;
 
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -43,6 +44,7 @@ use crossbeam::utils::CachePadded;
 #[cfg(all(test, loom))]
 pub(crate) use self::line::COLLECT_WITHIN;
 use self::line::{Line, Place, PlaceState};
+use self::patience::Patience;
 use crate::config::Fairness;
 use crate::slot::Held;
 use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
@@ -139,12 +141,13 @@ pub(crate) struct Waiters<F> {
 
 impl<F: Clone> Waiters<F> {
     pub(crate) fn new(fairness: Fairness, started: Instant) -> Self {
+        let bound = if let Fairness::Bounded(bound) = fairness { bound } else { Duration::ZERO };
         Self {
             attention: CachePadded::new(AtomicU32::new(0)),
             overdue_at: AtomicU64::new(NEVER),
             count: AtomicUsize::new(0),
             looking: AtomicUsize::new(0),
-            line: Mutex::new(Line::new()),
+            line: Mutex::new(Line::new(Patience::new(bound))),
             fairness,
             started,
         }
@@ -342,12 +345,12 @@ impl<F: Clone> Waiters<F> {
         let closed = if line.closed.is_some() { CLOSED } else { 0 };
         let mut coming = 0;
         if line.threads_woken > 0
-            && let Fairness::Bounded(bound) = self.fairness
+            && let Fairness::Bounded(_) = self.fairness
             && let Some(first) = line.first_to_serve()
         {
             coming = COMING;
             let since = line.places[first as usize].since.saturating_duration_since(self.started);
-            self.overdue_at.store(nanos(since.saturating_add(bound)), Ordering::Relaxed);
+            self.overdue_at.store(nanos(since.saturating_add(line.patience.bound())), Ordering::Relaxed);
         }
         let wanted = notify | barred | closed | coming | line.raised;
         // Only changes are written, so that the word stays in every core's cache.
@@ -371,13 +374,22 @@ pub(crate) struct Attendant<'a, F> {
 impl<F: Clone> Attendant<'_, F> {
     /// Whether the first who can be served has waited for longer than the pool's fairness allows.
     ///
-    /// `now` is asked only when it is needed: a clock costs as much as six checkouts.
-    pub(crate) fn is_overdue(&self, now: impl FnOnce() -> Instant) -> bool {
+    /// `now` is asked only when it is needed: a clock costs as much as six checkouts. `loan` may know how long loans have
+    /// taken lately.
+    pub(crate) fn is_overdue(
+        &mut self,
+        now: impl FnOnce() -> Instant,
+        loan: impl FnOnce(Instant) -> Option<Duration>,
+    ) -> bool {
         let Some(first) = self.line.first_to_serve() else { return false };
         match self.waiters.fairness {
             Fairness::Strict => true,
-            Fairness::Bounded(bound) => {
-                now().saturating_duration_since(self.line.places[first as usize].since) >= bound
+            Fairness::Bounded(_) => {
+                let now = now();
+                if let Some(loan) = loan(now) {
+                    self.line.patience.note(loan);
+                }
+                now.saturating_duration_since(self.line.places[first as usize].since) >= self.line.patience.bound()
             }
             Fairness::Free => false,
         }

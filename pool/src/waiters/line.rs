@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::patience::Patience;
 use super::{Alarm, MAX_THREADS_WOKEN, News, PAUSED};
 use crate::slot::Held;
 
@@ -96,10 +97,11 @@ pub(super) struct Line<F> {
     /// The bits of the attention word that others than the line decide on.
     pub(super) raised: u32,
     pub(super) closed: Option<F>,
+    pub(super) patience: Patience,
 }
 
 impl<F> Line<F> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(patience: Patience) -> Self {
         Self {
             places: Vec::new(),
             free: Vec::new(),
@@ -110,6 +112,7 @@ impl<F> Line<F> {
             next_due: None,
             raised: 0,
             closed: None,
+            patience,
         }
     }
 
