@@ -5,6 +5,7 @@ pub mod bare_queue;
 pub mod bb8;
 pub mod deadpool;
 pub mod fast_pool;
+pub mod limit;
 pub mod mobc;
 pub mod mysql_pool;
 pub mod no_pool;
@@ -28,6 +29,8 @@ pub enum Entrant {
     NoPool,
     /// A connection per thread.
     PerThread,
+    /// A connection per thread, taken and given back.
+    Limit,
     /// A mutex and a vector.
     BareMutex,
     /// A lock-free queue.
@@ -90,9 +93,10 @@ const BB8_VALIDATION: &str = "socket peek at checkout, error flag at checkin";
 
 impl Entrant {
     /// Everybody who is measured everywhere, in the order of the tables.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::NoPool,
         Self::PerThread,
+        Self::Limit,
         Self::BareMutex,
         Self::BareQueue,
         Self::Mutex,
@@ -145,7 +149,13 @@ impl Entrant {
     /// Whether it can serve more threads than it has connections.
     #[must_use]
     pub fn can_wait(self) -> bool {
-        !matches!(self, Self::NoPool | Self::PerThread | Self::BareQueue)
+        !matches!(self, Self::NoPool | Self::PerThread | Self::Limit | Self::BareQueue)
+    }
+
+    /// Whether it is measured on stubs alone: what it leaves out of a pool is nothing beside a database.
+    #[must_use]
+    pub fn is_bare(self) -> bool {
+        matches!(self, Self::Limit | Self::BareMutex | Self::BareQueue | Self::BareMutexTurns)
     }
 
     /// What is known about it.
@@ -164,6 +174,14 @@ impl Entrant {
                 id: "per_thread",
                 label: "one per thread",
                 colour: (0x8a, 0x8a, 0x8a),
+                version: "none",
+                validation: "none",
+                is_ours: false,
+            },
+            Self::Limit => &Row {
+                id: "limit",
+                label: "limit: CAS + swap",
+                colour: (0x6b, 0x6b, 0x47),
                 version: "none",
                 validation: "none",
                 is_ours: false,
@@ -350,6 +368,7 @@ pub fn enter_with<B: Backend, V: Visit<B::Raw>>(
     let output = match entrant {
         Entrant::NoPool => visit.visit(&no_pool::NoPool(manager)),
         Entrant::PerThread => visit.visit(&per_thread::PerThread(manager)),
+        Entrant::Limit => visit.visit(&limit::Limit::new(manager)),
         Entrant::BareMutex => visit.visit(&bare_mutex::BareMutex::<Vec<_>>::open(size, &manager)?),
         Entrant::BareQueue => visit.visit(&bare_queue::BareQueue::open(size, &manager)?),
         Entrant::Mutex => visit.visit(&ours::Ours::<_, MutexQueue>::open_with(options, manager)?),

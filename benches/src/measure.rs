@@ -40,7 +40,7 @@ impl Share {
 #[must_use]
 pub fn limit(entrant: Entrant, threads: usize, size: usize) -> usize {
     match entrant {
-        Entrant::NoPool | Entrant::PerThread => threads,
+        Entrant::NoPool | Entrant::PerThread | Entrant::Limit => threads,
         _ => size,
     }
 }

@@ -275,7 +275,9 @@ fn sqlite_inserts(records: &[Record]) -> Option<String> {
 
 fn checkout(records: &[Record]) -> Option<String> {
     let data = Data::of(records, "checkout");
-    let ours = data.by(Entrant::Slots).spread(NS_PER_OP)?.median;
+    let of = |entrant: Entrant| data.by(entrant).spread(NS_PER_OP).map(|spread| spread.median);
+    let ours = of(Entrant::Slots)?;
+    let limit = of(Entrant::Limit);
     let rows: Vec<Vec<String>> = data
         .entrants()
         .into_iter()
@@ -286,10 +288,11 @@ fn checkout(records: &[Record]) -> Option<String> {
                 digits(median),
                 format!("{} to {}", digits(low), digits(high)),
                 times(median / ours),
+                limit.map_or_else(|| "–".to_owned(), |limit| times(median / limit)),
             ])
         })
         .collect();
-    table(&["contender", "ns per cycle", "p10 to p90", "against slots"].map(str::to_owned), &rows)
+    table(&["contender", "ns per cycle", "p10 to p90", "against slots", "against the limit"].map(str::to_owned), &rows)
 }
 
 /// What each option of ours adds to a cycle of `slots`.

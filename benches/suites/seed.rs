@@ -42,8 +42,7 @@ fn seed_block(rows: u64, threads: usize, rounds: usize, entrants: Vec<Entrant>) 
 
 /// Everybody but the bare structures, which are no pools.
 fn everybody() -> Vec<Entrant> {
-    let is_pool = |entrant: &Entrant| !matches!(entrant, Entrant::BareMutex | Entrant::BareQueue);
-    Entrant::ALL.into_iter().filter(is_pool).collect()
+    Entrant::ALL.into_iter().filter(|entrant| !entrant.is_bare()).collect()
 }
 
 /// The blocks of inserts. A durable insert takes a fifth to half a millisecond whatever the threads, which is what the

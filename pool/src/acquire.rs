@@ -47,7 +47,14 @@ where
     B: Borrow<Core<M, I>>,
 {
     /// Enters the line at the end and looks once more. `Pending`: the alarm will ring.
-    fn enter(core: B, alarm: Alarm, since: Instant, timeout: Duration, start: Start, caller: Caller) -> (Self, Poll<Acquired<M>>) {
+    fn enter(
+        core: B,
+        alarm: Alarm,
+        since: Instant,
+        timeout: Duration,
+        start: Start,
+        caller: Caller,
+    ) -> (Self, Poll<Acquired<M>>) {
         let deadline = end_of(since, timeout);
         let mut place = Self { core, ticket: None, since, deadline, start, caller, kind: std::marker::PhantomData };
         tally(&place.core.borrow().tallies.waits);
