@@ -233,3 +233,26 @@ impl BusMessage {
         serde_json::from_slice(payload).ok()
     }
 }
+
+/// What a list of messages begins and ends with, as [`BusMessage::encode`] writes it.
+const LIST: (&[u8], &[u8]) = (b"{\"deliver\":[", b"]}");
+
+/// The inside of a payload that is a list of messages for users; `None`: it is something else.
+pub(crate) fn messages_in(payload: &[u8]) -> Option<&[u8]> {
+    payload.strip_prefix(LIST.0)?.strip_suffix(LIST.1).filter(|inside| !inside.is_empty())
+}
+
+/// One payload of several that are lists of messages; one alone, of whatever kind, stays as it is.
+pub(crate) fn joined(payloads: &[Bytes]) -> Bytes {
+    if let [alone] = payloads {
+        return alone.clone();
+    }
+    let mut text = Vec::with_capacity(payloads.iter().map(Bytes::len).sum());
+    text.extend_from_slice(LIST.0);
+    for (at, inside) in payloads.iter().filter_map(|payload| messages_in(payload)).enumerate() {
+        text.extend_from_slice(if at == 0 { b"" } else { b"," });
+        text.extend_from_slice(inside);
+    }
+    text.extend_from_slice(LIST.1);
+    text.into()
+}

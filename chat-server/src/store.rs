@@ -83,7 +83,7 @@ use crate::config::Database;
 use crate::db::{ConnectionPool, Options, Pool};
 
 /// The prepared statements that a connection keeps; a batch's statements exist in several sizes.
-const STATEMENT_CACHE: usize = 128;
+const STATEMENT_CACHE: usize = 256;
 
 /// The memory in which each connection to SQLite may keep pages, in KiB; it is taken as pages are read. The last pages of a
 /// thousand busy conversations and of the tables' indices fit into it.

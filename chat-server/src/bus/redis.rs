@@ -2,7 +2,8 @@
 //!
 //! A node subscribes to two channels, its own and the one for all, over one connection, and publishes over another, so that
 //! what comes in does not delay what goes out. What is to be published waits in a bounded queue and leaves it in batches, one
-//! on its way at a time: one round trip for as many as came meanwhile, and their order is kept.
+//! on its way at a time: one round trip for as many as came meanwhile, and their order is kept. Lists of messages for the same
+//! node become one payload.
 //!
 //! The two connections are one [link](self). It is established as a whole and thrown away as a whole, whatever happens to a
 //! part of it: a connection that breaks, a batch that is not answered in time, a channel that Redis takes away, the server's
@@ -20,6 +21,7 @@ mod dial;
 mod inbox;
 mod keeper;
 mod outgoing;
+mod parcels;
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,8 +1,9 @@
 //! One connection of the generator.
 //!
-//! It has to be cheap, because the generator shares the machine with the server that it measures: frames are written
-//! straight to the socket and only kept when it is full, all connections of a thread read into one buffer, what is left of
-//! a frame is kept and nothing else, and of a frame only the few fields that count are looked at, without copying.
+//! It has to be cheap, because the generator shares the machine with the server that it measures: what follows from the
+//! frames of one read is written together, as a client does that has several messages in flight, all connections of a
+//! thread read into one buffer, what is left of a frame is kept and nothing else, and of a frame only the few fields that
+//! count are looked at, without copying.
 //!
 //! And it has to be fair: a connection whose server answers as fast as it reads must not keep the thread from the others,
 //! whose messages would seem to have taken long. So each is read once and then waits for its turn.
@@ -131,28 +132,28 @@ impl Link {
 
     /// Sends whole frames, terminators included. What the socket does not take now is sent by [`pump`](Self::pump).
     pub fn send(&self, frames: &[u8]) {
-        let mut unsent = self.unsent.borrow_mut();
-        if !unsent.is_empty() {
-            unsent.extend_from_slice(frames);
-            drop(unsent);
-            self.flush();
-            return;
-        }
-        let written = self.write(frames);
-        if written < frames.len() && !self.is_closed() {
-            unsent.extend_from_slice(&frames[written..]);
-            self.wake.notify_one();
-        }
+        self.put(frames);
+        self.flush();
     }
 
-    /// Writes what the socket takes.
-    fn flush(&self) {
+    /// Keeps whole frames, terminators included, for the next [`flush`](Self::flush).
+    pub fn put(&self, frames: &[u8]) {
+        self.unsent.borrow_mut().extend_from_slice(frames);
+    }
+
+    /// Writes what waits. What the socket does not take now is sent by [`pump`](Self::pump).
+    pub fn flush(&self) {
         let mut unsent = self.unsent.borrow_mut();
-        let written = self.write(&unsent);
-        unsent.advance(written);
         if unsent.is_empty() {
             return;
         }
+        let written = self.write(&unsent);
+        if written == unsent.len() {
+            // From the beginning of its memory, which a part of it that is left would not leave to the next ones.
+            unsent.clear();
+            return;
+        }
+        unsent.advance(written);
         if unsent.len() > MAX_UNSENT {
             self.is_closed.set(true);
         }
@@ -177,11 +178,21 @@ impl Link {
     }
 
     /// Reads and writes until the connection ends; each whole frame goes to `handle`. Dropping the future loses nothing.
-    pub async fn pump(&self, mut handle: impl FnMut(&[u8])) {
+    pub async fn pump(&self, handle: impl FnMut(&[u8])) {
+        self.pump_reads(handle, || {}).await;
+    }
+
+    /// As [`pump`](Self::pump), and after the frames of each read `end_of_read` is called, for what follows from all of them.
+    pub async fn pump_reads(&self, mut handle: impl FnMut(&[u8]), mut end_of_read: impl FnMut()) {
         while !self.is_closed() {
             let has_unsent = !self.unsent.borrow().is_empty();
             tokio::select! {
-                is_open = poll_fn(|cx| self.poll_read(cx, &mut handle)) => if !is_open { break },
+                is_open = poll_fn(|cx| self.poll_read(cx, &mut handle)) => {
+                    end_of_read();
+                    if !is_open {
+                        break;
+                    }
+                }
                 writable = self.writer.writable(), if has_unsent => match writable {
                     Ok(()) => self.flush(),
                     Err(_) => break,
@@ -279,7 +290,7 @@ impl Input {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::pin::pin;
 
     use super::*;
@@ -320,6 +331,34 @@ mod tests {
                 assert!(is_pending && count.get() <= reads, "{} in the time of one", count.get() - reads + 1);
             }
         }
+    }
+
+    #[tokio::test]
+    async fn what_follows_from_one_read_is_written_together_and_in_order() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let link = Link::connect(&address, Protocol::Original, Duration::from_secs(30)).await.unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        server.write_all(b"{\"msgid\":1}{\"msgid\":2}{\"msgid\":3}").unwrap();
+        let frames = Cell::new(0);
+        let is_written = Cell::new(false);
+        let handle = |_: &[u8]| {
+            frames.set(frames.get() + 1);
+            link.put(format!("[{}]", frames.get()).as_bytes());
+        };
+        let end_of_read = || {
+            assert_eq!(frames.get(), 3);
+            link.flush();
+            is_written.set(true);
+        };
+        let mut pump = pin!(link.pump_reads(handle, end_of_read));
+        while !is_written.get() {
+            tokio::task::yield_now().await;
+            let _ = poll_fn(|cx| Poll::Ready(pump.as_mut().poll(cx))).await;
+        }
+        let mut read = [0; 64];
+        let count = server.read(&mut read).unwrap();
+        assert_eq!(&read[..count], b"[1][2][3]");
     }
 
     #[test]

@@ -236,14 +236,14 @@ impl Shard {
                 let (conversation, tally) = (Rc::clone(conversation), Rc::clone(&self.tally));
                 let (clock, window, ack_every) = (Arc::clone(&self.clock), window.clone(), self.task.ack_every);
                 spawn_local(async move {
-                    link.pump(|bytes| {
+                    let handle = |bytes: &[u8]| {
                         let Ok(frame) = serde_json::from_slice::<Frame<'_>>(bytes) else { return };
                         let mut tally = tally.borrow_mut();
                         let now = clock.now();
                         let mut moment = Moment { now, window: &window, tally: &mut tally };
                         conversation.borrow_mut().receives(at, &frame, &mut moment, ack_every);
-                    })
-                    .await;
+                    };
+                    link.pump_reads(handle, || conversation.borrow().flush(at)).await;
                     if !clock.is_over.load(Ordering::Relaxed) {
                         tally.borrow_mut().closed += 1;
                     }
@@ -257,6 +257,7 @@ impl Shard {
                 for _ in 0..self.task.window {
                     conversation.send(self.clock.now(), &mut self.tally.borrow_mut());
                 }
+                conversation.flush(0);
             }
         }
         let mut ticks = interval(TICK);
@@ -286,13 +287,17 @@ impl Shard {
             let mut conversation = conversation.borrow_mut();
             conversation.give_up(lost_before, now == u64::MAX, &mut tally);
             if conversation.protocol == Protocol::Modern {
-                conversation.recipients.iter_mut().for_each(Recipient::acknowledge);
+                for recipient in &mut conversation.recipients {
+                    recipient.acknowledge();
+                    recipient.link.flush();
+                }
             }
             while may_send && conversation.wait.is_some() && conversation.flying < self.task.window {
                 if !conversation.send(now, &mut tally) {
                     break;
                 }
             }
+            conversation.flush(0);
         }
     }
 
@@ -332,7 +337,9 @@ impl Shard {
                         tally.held_back += 1;
                     } else {
                         let at = sent as usize % conversations.len();
-                        conversations[at].borrow_mut().send(time, &mut tally);
+                        let mut conversation = conversations[at].borrow_mut();
+                        conversation.send(time, &mut tally);
+                        conversation.flush(0);
                     }
                     sent += 1;
                 }

@@ -1,7 +1,8 @@
 //! What clients send.
 //!
-//! A frame is read twice: first `msgid` and `rid`, then the fields of that message. Fields that nobody knows are ignored,
-//! so the protocol can grow; a field that is missing, of the wrong type or out of its limits is told by name.
+//! A frame is read twice: first `msgid` and `rid`, then the fields of that message; those of a message to somebody, which
+//! most frames are, at once. Fields that nobody knows are ignored, so the protocol can grow; a field that is missing, of the
+//! wrong type or out of its limits is told by name.
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -501,6 +502,45 @@ struct Head {
     rid: Option<u64>,
 }
 
+/// The head with the fields of a message to somebody. Whatever is wrong with these is for the slow way to say, since in
+/// another message they may mean something else.
+#[derive(Deserialize)]
+struct Short {
+    msgid: i64,
+    #[serde(default)]
+    rid: Option<u64>,
+    #[serde(default)]
+    toid: Option<u32>,
+    #[serde(default)]
+    groupid: Option<u32>,
+    #[serde(default)]
+    msg: Option<String>,
+    #[serde(default)]
+    time: Option<String>,
+    #[serde(default)]
+    mid: Option<String>,
+}
+
+impl Short {
+    /// The message, if it is one and all is well with it; else its head.
+    fn read(self) -> Result<Request, Head> {
+        let Self { msgid, rid, toid, groupid, msg, time, mid } = self;
+        let command = match (msgid, toid, groupid, msg) {
+            (msgid::CHAT, Some(toid), _, Some(msg)) => Command::Chat(Chat { toid, msg, time, mid }),
+            (msgid::GROUP_CHAT, _, Some(groupid), Some(msg)) => {
+                Command::GroupChat(GroupChat { groupid, msg, time, mid })
+            }
+            _ => return Err(Head { msgid, rid }),
+        };
+        let is_well = match &command {
+            Command::Chat(chat) => chat.check().is_ok(),
+            Command::GroupChat(chat) => chat.check().is_ok(),
+            _ => false,
+        };
+        if is_well { Ok(Request { rid, command }) } else { Err(Head { msgid, rid }) }
+    }
+}
+
 impl Request {
     /// The command in `frame`, a JSON text.
     ///
@@ -513,7 +553,11 @@ impl Request {
             let text = format!("the frame is not UTF-8 at byte {}", error.valid_up_to());
             unread(Refusal::new(ErrorCode::InvalidUtf8, text))
         })?;
-        let head: Head = parse(text).map_err(unread)?;
+        let head = match serde_json::from_str::<Short>(text).map(Short::read) {
+            Ok(Ok(request)) => return Ok(request),
+            Ok(Err(head)) => head,
+            Err(_) => parse(text).map_err(unread)?,
+        };
         match Command::decode(head.msgid, text) {
             Ok(command) => Ok(Self { rid: head.rid, command }),
             Err(refusal) => Err(BadRequest { msgid: Some(head.msgid), rid: head.rid, refusal }),
@@ -655,6 +699,26 @@ mod tests {
         let long = format!(r#"{{"msgid":4,"name":"{}","password":"x"}}"#, "\u{1F980}".repeat(51));
         assert!(refusal(&long).refusal.text.starts_with("name: longer than 50 characters"));
         assert_eq!(Request::decode(b"{\"msgid\":28,\"x\":\"\xff\"}").unwrap_err().refusal.code, ErrorCode::InvalidUtf8);
+    }
+
+    #[test]
+    fn fields_of_messages_are_ignored_in_other_commands() {
+        for frame in [
+            r#"{"msgid":28,"rid":7,"msg":{},"toid":"x","groupid":-1,"time":1,"mid":[]}"#,
+            r#"{"msgid":28,"rid":7,"msg":"x","msg":"y","toid":1}"#,
+        ] {
+            let request = Request::decode(frame.as_bytes()).unwrap();
+            assert_eq!(request, Request { rid: Some(7), command: Command::Ping(Ping {}) }, "{frame}");
+        }
+        let frame = r#"{"msgid":6,"toid":1,"groupid":"no group","msg":"x","time":null}"#;
+        let chat = Chat { toid: 1, msg: "x".into(), time: None, mid: None };
+        assert_eq!(Request::decode(frame.as_bytes()).unwrap(), Request { rid: None, command: Command::Chat(chat) });
+        let frame = r#"{"msgid":10,"toid":2,"groupid":1,"msg":"x","mid":"m"}"#;
+        let chat = GroupChat { groupid: 1, msg: "x".into(), time: None, mid: Some("m".into()) };
+        assert_eq!(
+            Request::decode(frame.as_bytes()).unwrap(),
+            Request { rid: None, command: Command::GroupChat(chat) }
+        );
     }
 
     #[test]

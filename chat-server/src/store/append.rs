@@ -19,7 +19,7 @@ use super::error::Refusal;
 use super::ids::{Conversation, ConversationKind, Seq, Timestamp, UserId};
 use super::model::{MAX_BODY_BYTES, MAX_TIME_BYTES, NewMessage, Receipt};
 use super::segments;
-use super::sql::{ErrorKind, Failure, Sql, SqlError, Value};
+use super::sql::{ErrorKind, Failure, Sql, SqlError, Value, size_above};
 
 /// A message on its way into the database.
 #[derive(Debug)]
@@ -305,7 +305,7 @@ impl<'a> Batch<'a> {
             // The same row twice changes nothing, and one round trip is less than several.
             let last = values[values.len() - width..].to_vec();
             let rows = values.len() / width;
-            values.extend(std::iter::repeat_n(last, rows.next_power_of_two() - rows).flatten());
+            values.extend(std::iter::repeat_n(last, size_above(rows) - rows).flatten());
         }
         sql.insert_rows(head, width, &dialect.upsert("id", columns), &values)?;
         Ok(())

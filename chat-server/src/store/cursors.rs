@@ -18,7 +18,7 @@ use super::error::StoreError;
 use super::ids::{Conversation, Seq, UserId};
 use super::model::Cursor;
 use super::options::StoreOptions;
-use super::sql::{Failure, MAX_ROWS, Sql, Value};
+use super::sql::{Failure, MAX_ROWS, Sql, Value, size_above};
 
 type Flushed = oneshot::Sender<Result<(), StoreError>>;
 type Key = (Conversation, UserId);
@@ -166,7 +166,7 @@ fn raise(sql: &mut dyn Sql, cursors: &[(Key, Seq)]) -> Result<(), Failure> {
         return Ok(());
     }
     let Some(last) = cursors.last() else { return Ok(()) };
-    let count = cursors.len().next_power_of_two();
+    let count = size_above(cursors.len());
     let row = "SELECT CAST(? AS SIGNED) AS seq, CAST(? AS SIGNED) AS conversation, CAST(? AS SIGNED) AS user_id";
     let rows = vec![row; count].join(" UNION ALL ");
     let update = format!(

@@ -132,19 +132,35 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_stored_before_there_were_segments_is_read_and_continued() {
+        let messages = "INSERT INTO conversation VALUES ({pair}, 2);
+                       INSERT INTO message VALUES ({pair}, 1, 1, 'a', 5, '', 'one'), ({pair}, 2, 2, 'b', 6, '', 'two')";
+        is_read_and_continued(10, messages).await;
+    }
+
+    #[tokio::test]
+    async fn what_was_stored_before_messages_were_appended_is_read_and_continued() {
+        let messages = "INSERT INTO conversation VALUES ({pair}, 2, 2);
+                        INSERT INTO conversation_segment VALUES ({pair}, 1, 1), ({pair}, 2, 2);
+                        UPDATE segment SET id = 2, messages = 1, conversations = 1;
+                        INSERT INTO message VALUES (1, {pair}, 1, 1, 'a', 5, '', 'one'), (2, {pair}, 2, 2, 'b', 6, '', 'two')";
+        is_read_and_continued(11, messages).await;
+    }
+
+    /// Two messages that were stored with the tables of this version.
+    async fn is_read_and_continued(version: i32, messages: &str) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("chat.db");
         let mut connection = rusqlite::Connection::open(&file).unwrap();
-        sqlite_files::migrations::runner().set_target(refinery::Target::Version(10)).run(&mut connection).unwrap();
+        sqlite_files::migrations::runner().set_target(refinery::Target::Version(version)).run(&mut connection).unwrap();
         let (ada, bob) = (UserId::new(1).unwrap(), UserId::new(2).unwrap());
         let pair = Conversation::direct(ada, bob);
         connection
             .execute_batch(&format!(
                 "INSERT INTO user VALUES (1, 'ada', 'ada', 'x', 0), (2, 'bob', 'bob', 'x', 0);
-                 INSERT INTO conversation VALUES ({0}, 2);
                  INSERT INTO participant VALUES ({0}, 1, 0, 0, 0, 0), ({0}, 2, 0, 0, 0, 0);
-                 INSERT INTO message VALUES ({0}, 1, 1, 'a', 5, '', 'one'), ({0}, 2, 2, 'b', 6, '', 'two')",
-                pair.key()
+                 {1}",
+                pair.key(),
+                messages.replace("{pair}", &pair.key().to_string())
             ))
             .unwrap();
         drop(connection);

@@ -1,10 +1,12 @@
-//! Where SQLite keeps messages: in segments, one after the other, each filled with messages of about the same time.
+//! Where SQLite keeps messages: one after the other as they come, and their places in segments, each filled with those of
+//! about the same time.
 //!
 //! SQLite writes whole pages, to its log and later to their places. Kept by conversation alone, the messages of a hundred
 //! conversations that speak at the same time are on a hundred pages, and a commit of one message of each writes them all.
-//! In a segment, which is ordered by conversation, too, they share a few dozen. It is what databases for much writing do
-//! with everything (a log-structured merge tree), without the merging: a page of a history is read from a few segments, found
-//! by `conversation_segment`.
+//! So messages are appended, and found by an index that is ordered by segment and then by conversation: the few pages of the
+//! present segment are all that a commit changes in it. It is what databases for much writing do with everything (a
+//! log-structured merge tree), without the merging: a page of a history is read from a few segments, found by
+//! `conversation_segment`.
 //!
 //! A conversation's first message in a segment costs a row of that table, on a page of the conversation's own. So a segment
 //! lasts until its conversations have several messages each; see [`MESSAGES_EACH`].
@@ -12,7 +14,7 @@
 use super::ids::Conversation;
 use super::sql::{Row, Sql, SqlError, Value};
 
-/// The fewest messages of a full segment: about fifty pages.
+/// The fewest messages of a full segment: about eight pages of the index.
 const MESSAGES: i64 = 1024;
 
 /// The fewest messages of a full segment for each conversation in it.

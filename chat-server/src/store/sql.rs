@@ -231,12 +231,25 @@ fn in_parts(
         let (count, last) = (part.len() / width, &part[part.len() - width..]);
         values.clear();
         values.extend_from_slice(part);
-        for _ in count..count.next_power_of_two() {
+        for _ in count..size_above(count) {
             values.extend_from_slice(last);
         }
         each(&values)?;
     }
     Ok(())
+}
+
+/// Statements have one of these many rows or keys: 1 to 8, 10, 12, 14, 16, 20, ... 256, so that a connection can keep each
+/// of them prepared, and what is repeated to fill one up is a fifth at most. The largest that is not more than `count`.
+fn size_below(count: usize) -> usize {
+    let step = count.max(1).ilog2().saturating_sub(2);
+    count >> step << step
+}
+
+/// The smallest size of a statement that is not less than `count`; see [`size_below`].
+pub(super) fn size_above(count: usize) -> usize {
+    let below = size_below(count);
+    if below == count { count } else { below + (1 << count.ilog2().saturating_sub(2)) }
 }
 
 /// `(?, ?)` for one value per key, `((?, ?), (?, ?))` for more.
@@ -307,6 +320,16 @@ impl Dialect {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn statements_have_few_sizes() {
+        let sizes: std::collections::BTreeSet<usize> = (1..=MAX_ROWS).map(size_above).collect();
+        assert_eq!(sizes, (1..=MAX_ROWS).map(size_below).collect());
+        assert_eq!(sizes.len(), 28);
+        for count in 1..=MAX_ROWS {
+            assert!(size_below(count) <= count && count <= size_above(count) && size_above(count) * 4 <= count * 5);
+        }
+    }
 
     #[test]
     fn lists_are_written_for_the_databases() {

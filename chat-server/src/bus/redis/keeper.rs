@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::dial::{Dialler, Link, Published};
-use super::outgoing::{Channel, Outgoing};
+use super::outgoing::Outgoing;
+use super::parcels::Parcels;
 use super::{BACKOFF, Inner, MAX_BATCH};
 use crate::bus::BusError;
 
@@ -125,15 +125,14 @@ impl Keeper {
             if count == 0 {
                 return End::Dropped;
             }
-            let payloads: Vec<(Channel, Bytes)> =
-                batch.iter().map(|outgoing| (outgoing.channel, outgoing.payload.clone())).collect();
+            let Parcels { payloads, places } = Parcels::of(&batch);
             let published = tokio::select! {
                 biased;
                 published = link.publish(&payloads) => published.map_err(|error| error.to_string()),
                 why = &mut alarm => Err(why.into()),
             };
             match published {
-                Ok(published) => self.tell(&mut batch, published, &mut refusal),
+                Ok(published) => self.tell(&mut batch, &places, &published, &mut refusal),
                 Err(why) => {
                     // Some of it may have been published. Nobody is told that it was.
                     self.inner.lose(count);
@@ -144,11 +143,13 @@ impl Keeper {
     }
 
     /// Tells those who wait for it what Redis said.
-    fn tell(&self, batch: &mut Vec<Outgoing>, published: Vec<Published>, refusal: &mut Option<String>) {
-        for (outgoing, published) in batch.drain(..).zip(published) {
-            let result = match published {
-                Ok(listeners) => Ok(listeners > 0),
-                Err(error) => {
+    fn tell(&self, batch: &mut Vec<Outgoing>, places: &[usize], published: &[Published], refusal: &mut Option<String>) {
+        for (outgoing, &place) in batch.drain(..).zip(places) {
+            let result = match published.get(place) {
+                Some(Ok(listeners)) => Ok(*listeners > 0),
+                // It has less to say than it was asked.
+                None => Err(BusError::Failed("no answer".into())),
+                Some(Err(error)) => {
                     self.inner.lose(1);
                     let text = error.to_string();
                     if refusal.as_ref() != Some(&text) {

@@ -58,7 +58,8 @@ pub(super) struct Moment<'a> {
 }
 
 impl Conversation {
-    /// Sends the next message, which is due at `due`. False when that is not possible any more.
+    /// Sends the next message, which is due at `due`, with the next [`flush`](Self::flush). False when that is not possible
+    /// any more.
     pub(super) fn send(&mut self, due: u64, tally: &mut Tally) -> bool {
         if !self.is_sending || self.sender.is_closed() {
             return false;
@@ -84,8 +85,16 @@ impl Conversation {
         self.flying += 1;
         tally.sent += 1;
         tally.expected += self.recipients.len() as u64;
-        self.sender.send(&self.frame);
+        self.sender.put(&self.frame);
         true
+    }
+
+    /// Writes what followed from what the connection of that number has read: messages, and what it acknowledges.
+    pub(super) fn flush(&self, at: usize) {
+        self.sender.flush();
+        if at > 0 {
+            self.recipients[at - 1].link.flush();
+        }
     }
 
     /// The sent message of that number, if it is not done with.
@@ -119,7 +128,7 @@ impl Conversation {
             (msgid::ANSWER, 0) => self.is_answered(frame, moment),
             (msgid::PING, _) => {
                 let link = if at == 0 { &self.sender } else { &self.recipients[at - 1].link };
-                link.send(format!("{{\"msgid\":{}}}\n", msgid::PONG).as_bytes());
+                link.put(format!("{{\"msgid\":{}}}\n", msgid::PONG).as_bytes());
             }
             (msgid::NOTICE, _) => {
                 if let Some(code) = frame.code.filter(|code| *code != "synced") {
@@ -214,7 +223,7 @@ impl Recipient {
         if self.unacknowledged > 0 {
             self.unacknowledged = 0;
             let (id, target, seq) = (msgid::ACK, &self.target, self.seq);
-            self.link.send(format!("{{\"msgid\":{id},{target},\"seq\":{seq}}}\n").as_bytes());
+            self.link.put(format!("{{\"msgid\":{id},{target},\"seq\":{seq}}}\n").as_bytes());
         }
     }
 }

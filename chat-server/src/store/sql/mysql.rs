@@ -6,7 +6,9 @@ use mysql::prelude::Queryable;
 use mysql::{DriverError, Error, Params};
 use pool::managers::mysql::MysqlConnection;
 
-use super::{Cell, Dialect, EachRow, ErrorKind, MAX_ROWS, MAX_STATEMENT_BYTES, Row, Sql, SqlError, Value, push_tuple};
+use super::{
+    Cell, Dialect, EachRow, ErrorKind, MAX_ROWS, MAX_STATEMENT_BYTES, Row, Sql, SqlError, Value, push_tuple, size_below,
+};
 
 pub(super) static DIALECT: Dialect = Dialect {
     // Not `UNIX_TIMESTAMP(NOW(3))`, which goes by way of the local time and repeats an hour every autumn.
@@ -112,8 +114,8 @@ impl Sql for MysqlConnection {
         rows.iter().try_for_each(|row| each(row))
     }
 
-    /// In statements of 1, 2, 4, ... rows: few enough for the server to keep them prepared, and a batch takes as many
-    /// round trips as its size has ones in binary.
+    /// In statements of a few sizes, so that the server can keep them prepared: a batch takes one round trip or two, seldom
+    /// three.
     fn insert_rows(&mut self, head: &str, width: usize, tail: &str, mut values: &[Value<'_>]) -> Result<(), SqlError> {
         while !values.is_empty() {
             let rows = fitting_rows(values, width);
@@ -133,7 +135,7 @@ impl Sql for MysqlConnection {
     }
 }
 
-/// How many rows the next statement takes: a power of two, and no more bytes than a statement may have.
+/// How many rows the next statement takes: one of the sizes that there are, and no more bytes than a statement may have.
 fn fitting_rows(values: &[Value<'_>], width: usize) -> usize {
     let mut bytes = 0;
     let fitting = values
@@ -144,7 +146,7 @@ fn fitting_rows(values: &[Value<'_>], width: usize) -> usize {
             bytes <= MAX_STATEMENT_BYTES
         })
         .count();
-    1 << fitting.max(1).ilog2()
+    size_below(fitting.max(1))
 }
 
 #[cfg(test)]
@@ -152,9 +154,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statements_grow_to_a_power_of_two_and_to_a_size() {
+    fn statements_grow_to_one_of_a_few_lengths_and_to_a_size() {
         let small = [Value::Int(1); 3 * 100];
-        assert_eq!(fitting_rows(&small, 3), 64);
+        assert_eq!(fitting_rows(&small, 3), 96);
+        assert_eq!(fitting_rows(&small[..4 * 3], 3), 4);
         assert_eq!(fitting_rows(&small[..3], 3), 1);
         let text = "x".repeat(MAX_STATEMENT_BYTES / 5);
         assert_eq!(fitting_rows(&[Value::Text(&text); 20], 2), 2, "two rows are four texts, and a fifth part is left");
