@@ -240,7 +240,7 @@ fn in_parts(
 }
 
 /// Statements have one of these many rows or keys: 1 to 8, 10, 12, 14, 16, 20, ... 256, so that a connection can keep each
-/// of them prepared, and what is repeated to fill one up is a fifth at most. The largest that is not more than `count`.
+/// of them prepared, and what is repeated to fill one up is a quarter at most. The largest that is not more than `count`.
 fn size_below(count: usize) -> usize {
     let step = count.max(1).ilog2().saturating_sub(2);
     count >> step << step
