@@ -24,7 +24,8 @@ const LISTENING: &str = "listening on ";
 ///
 /// # Errors
 ///
-/// When the protocol is the original's, and when the program cannot be started, does not listen, answer or end within [`Common::patience`], or ends with a failure.
+/// When the protocol is the original's, and when the program cannot be started, does not listen, answer or end within
+/// [`Common::patience`], or ends with a failure.
 pub fn run(common: &Common, task: &Start) -> Result<Outcome, Failure> {
     if common.protocol == Protocol::Original {
         return Err(Failure::new("the original's protocol has no first answer: leave out --protocol"));
