@@ -5,7 +5,8 @@
 //!
 //! | part | what it has |
 //! |---|---|
-//! | [`command`] | what clients send: [`Request`], [`Command`], decoding and checking |
+//! | [`request`] | reading what clients send: a frame becomes a [`Request`], or what is wrong with it is told |
+//! | [`command`] | what clients may ask: each [`Command`], its fields, their limits |
 //! | [`event`] | what the server sends: answers, messages, notices; encoding, and decoding for clients |
 //! | [`original`] | the answers of the original's protocol, within its 1 024 bytes |
 //! | [`error`] | error codes, their names, and whether it pays to try again |
@@ -13,13 +14,16 @@
 pub mod command;
 pub mod error;
 pub mod event;
+mod json;
 pub mod original;
+pub mod request;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::command::{Command, Request};
+pub use self::command::Command;
 pub use self::error::{ErrorCode, Refusal};
 pub use self::event::ServerMessage;
+pub use self::request::Request;
 
 /// The version of the modern mode that HELLO agrees on.
 pub const VERSION: u32 = 1;

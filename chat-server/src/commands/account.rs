@@ -11,8 +11,9 @@ use crate::config::SecondLogin;
 use crate::hub::{Identity, Session};
 use crate::limits::Source;
 use crate::node::{Node, wall_ms};
-use crate::protocol::command::{BadRequest, Hello, Login, Register, Resume};
+use crate::protocol::command::{Hello, Login, Register, Resume};
 use crate::protocol::event::{self, HelloResult, LoginResult, RegisterResult};
+use crate::protocol::request::BadRequest;
 use crate::protocol::{
     ErrorCode, MAX_HISTORY_PAGE, MAX_TEXT_BYTES, ORIGINAL_MAX_BYTES, Presence, Refusal, Role, VERSION, msgid, original,
 };

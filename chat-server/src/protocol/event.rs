@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::command::parse;
 use super::error::{ErrorCode, Refusal};
+use super::json::parse;
 use super::{Presence, Role, msgid};
 
 /// Everything that a client may receive in the modern mode.

@@ -1,0 +1,23 @@
+//! JSON into types: the one place that says what is wrong with a text, and in which field.
+
+use serde::de::DeserializeOwned;
+
+use super::error::{ErrorCode, Refusal};
+
+/// `text` as a `T`, or what is wrong with it.
+pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Refusal> {
+    let error = match serde_json::from_str(text) {
+        Ok(value) => return Ok(value),
+        Err(error) => error,
+    };
+    if !error.is_data() {
+        return Err(Refusal::new(ErrorCode::Malformed, format!("no JSON: {error}")));
+    }
+    // Once more, slowly: which field was it?
+    let deserializer = &mut serde_json::Deserializer::from_str(text);
+    match serde_path_to_error::deserialize::<_, T>(deserializer) {
+        Ok(_) => Err(Refusal::new(ErrorCode::BadField, error.to_string())),
+        Err(at) if at.path().iter().next().is_none() => Err(Refusal::new(ErrorCode::BadField, at.inner().to_string())),
+        Err(at) => Err(Refusal::bad_field(&at.path().to_string(), at.inner())),
+    }
+}
