@@ -15,7 +15,7 @@ use crate::codec::FrameError;
 use crate::delivery::Outgoing;
 use crate::hub::{Identity, Session};
 use crate::node::Node;
-use crate::protocol::event::{self, Done};
+use crate::protocol::answer::{self, Done};
 use crate::protocol::request::BadRequest;
 use crate::protocol::{Command, ErrorCode, Refusal, Request, Target, msgid};
 use crate::session::violate;
@@ -79,7 +79,7 @@ pub(crate) enum Reply {
 
 /// The reply with this result.
 fn reply<T: Serialize + Send + 'static>(result: T) -> Result<Reply, Refusal> {
-    Ok(Reply::Result(Box::new(move |to, rid| event::answer(to, rid, &result))))
+    Ok(Reply::Result(Box::new(move |to, rid| answer::result(to, rid, &result))))
 }
 
 /// The reply with nothing to tell.
@@ -181,11 +181,11 @@ async fn accept(
     let mut frames = Vec::with_capacity(results.len());
     for (Waiting { to, rid }, result) in waiting.drain(..).zip(results) {
         match result {
-            Ok(result) if state.is_modern => frames.push(event::answer(to, rid, &result)),
+            Ok(result) if state.is_modern => frames.push(answer::result(to, rid, &result)),
             Ok(_) => {}
             Err(refusal) => {
                 node.metrics().refused(refusal.code.name());
-                frames.push(event::refuse(to, rid, &refusal));
+                frames.push(answer::refusal(to, rid, &refusal));
             }
         }
     }
@@ -245,7 +245,7 @@ async fn dispatch(context: &mut Context<'_>, rid: Option<u64>, command: Command)
 /// Answers with a refusal. The original client ignores this message, people with a terminal do not.
 fn refuse(node: &Node, session: &Session, to: i64, rid: Option<u64>, refusal: &Refusal) {
     node.metrics().refused(refusal.code.name());
-    session.send(event::refuse(to, rid, refusal));
+    session.send(answer::refusal(to, rid, refusal));
 }
 
 /// The store's error in the words of the protocol.

@@ -7,23 +7,27 @@
 //! |---|---|
 //! | [`request`] | reading what clients send: a frame becomes a [`Request`], or what is wrong with it is told |
 //! | [`command`] | what clients may ask: each [`Command`], its fields, their limits |
-//! | [`event`] | what the server sends: answers, messages, notices; encoding, and decoding for clients |
+//! | [`answer`] | what the server answers: the result of each command, refusals |
+//! | [`event`] | what the server sends unasked: messages, who came and went, notices |
+//! | [`server_message`] | reading what the server sends, for clients: a frame becomes a [`ServerMessage`] |
 //! | [`original`] | the answers of the original's protocol, within its 1 024 bytes |
 //! | [`error`] | error codes, their names, and whether it pays to try again |
 
+pub mod answer;
 pub mod command;
 pub mod error;
 pub mod event;
 mod json;
 pub mod original;
 pub mod request;
+pub mod server_message;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::command::Command;
 pub use self::error::{ErrorCode, Refusal};
-pub use self::event::ServerMessage;
 pub use self::request::Request;
+pub use self::server_message::ServerMessage;
 
 /// The version of the modern mode that HELLO agrees on.
 pub const VERSION: u32 = 1;

@@ -26,7 +26,7 @@ use crate::hub::Session;
 use crate::limits::Admitted;
 use crate::node::{Node, jitter};
 use crate::protocol::event::{Notice, NoticeCode};
-use crate::protocol::{ErrorCode, Refusal, event};
+use crate::protocol::{ErrorCode, Refusal, answer};
 use crate::proxy;
 use crate::session::{self, Reader};
 use crate::store::{NodeId, Store, StoreError};
@@ -311,7 +311,7 @@ fn turn_away(node: &Node, stream: &TcpStream, why: &str) {
     node.metrics().closed("too_many_connections");
     let refusal = Refusal::new(ErrorCode::TooManyConnections, why);
     // A fresh socket has room for a line.
-    let _ = stream.try_write(&event::refuse(0, None, &refusal));
+    let _ = stream.try_write(&answer::refusal(0, None, &refusal));
 }
 
 /// Ends all sessions: each finishes what it is working on, is told why, and hands back its user.

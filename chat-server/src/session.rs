@@ -25,7 +25,7 @@ use crate::limits::{Bucket, Rate};
 use crate::node::Node;
 use crate::outbox::Closing;
 use crate::protocol::event::NoticeCode;
-use crate::protocol::{Request, event};
+use crate::protocol::{Request, answer};
 
 /// Bytes of one read. The buffer belongs to the thread.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
@@ -285,6 +285,6 @@ async fn end(node: &Arc<Node>, io: &mut Io, state: &mut State) {
 
 /// A frame that could not be told from the next: says so, then ends the connection.
 pub(crate) fn violate(session: &Session, error: &FrameError) {
-    session.send(event::refuse(0, None, &error.refusal()));
+    session.send(answer::refusal(0, None, &error.refusal()));
     session.close(NoticeCode::Violation);
 }

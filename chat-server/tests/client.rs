@@ -8,8 +8,8 @@ use std::time::Duration;
 use chat_server::client::{
     Backoff, Client, ClientError, Connection, Credentials, EndReason, Event, Events, Options, Tls,
 };
+use chat_server::protocol::answer::{CreateGroupResult, GroupsResult};
 use chat_server::protocol::command::{CreateGroup, Groups};
-use chat_server::protocol::event::{CreateGroupResult, GroupsResult};
 use chat_server::protocol::{Command, ErrorCode, Target};
 use node::RunningNode;
 use scripted::{Peer, Scripted};

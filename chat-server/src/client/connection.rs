@@ -24,8 +24,8 @@ use tokio_util::codec::FramedRead;
 
 use super::{ClientError, Credentials, Options};
 use crate::codec::{FrameCodec, Terminator};
+use crate::protocol::answer::{Answer, HelloResult, LoginResult, RegisterResult};
 use crate::protocol::command::{Hello, Register, Resume};
-use crate::protocol::event::{Answer, HelloResult, LoginResult, RegisterResult};
 use crate::protocol::{Command, ErrorCode, Request, ServerMessage, VERSION};
 
 /// What a client calls itself in HELLO.

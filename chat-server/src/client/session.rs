@@ -23,11 +23,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::connection::{Connection, decode, result};
 use super::dedup::{Dedup, conversation};
 use super::{ClientError, Credentials, EndReason, Options, clock};
+use crate::protocol::answer::{Answer, ChatResult, Done, LoginResult};
 use crate::protocol::command::{Ack, Chat, GroupChat, Logout, Ping, Pong};
-use crate::protocol::event::{
-    Answer, ChatResult, Delivery, Done, FriendEvent, GroupEvent, LoginResult, Notice, NoticeCode, PresenceEvent,
-    TypingEvent,
-};
+use crate::protocol::event::{Delivery, FriendEvent, GroupEvent, Notice, NoticeCode, PresenceEvent, TypingEvent};
 use crate::protocol::{Command, ErrorCode, Refusal, Request, ServerMessage, Target};
 
 /// Requests that wait to be sent, and requests in flight; whoever asks for more waits.

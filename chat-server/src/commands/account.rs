@@ -11,8 +11,8 @@ use crate::config::SecondLogin;
 use crate::hub::{Identity, Session};
 use crate::limits::Source;
 use crate::node::{Node, wall_ms};
+use crate::protocol::answer::{self, HelloResult, LoginResult, RegisterResult};
 use crate::protocol::command::{Hello, Login, Register, Resume};
-use crate::protocol::event::{self, HelloResult, LoginResult, RegisterResult};
 use crate::protocol::request::BadRequest;
 use crate::protocol::{
     ErrorCode, MAX_HISTORY_PAGE, MAX_TEXT_BYTES, ORIGINAL_MAX_BYTES, Presence, Refusal, Role, VERSION, msgid, original,
@@ -190,7 +190,7 @@ async fn begin_modern(
 ) -> Result<Reply, Refusal> {
     context.state.token = Some(token.as_str().into());
     let result = LoginResult { id: user.id.get(), name: user.name.clone(), token, token_until, displaced };
-    context.session.send(event::answer(to, rid, &result));
+    context.session.send(answer::result(to, rid, &result));
     begin(context, user, &[]).await
 }
 

@@ -1,8 +1,9 @@
 //! Around messages: acknowledging, reading back, who is there, who is typing.
 
 use super::{Context, Reply, conversation, done, group, refusal, reply};
+use crate::protocol::answer::{HistoryResult, WhoResult};
 use crate::protocol::command::{Ack, History, Typing, Who};
-use crate::protocol::event::{Event, HistoryResult, TypingEvent, WhoResult};
+use crate::protocol::event::{Event, TypingEvent};
 use crate::protocol::{ErrorCode, MAX_HISTORY_BYTES, MAX_HISTORY_PAGE, Refusal, Target};
 use crate::push::delivery;
 use crate::store::{Cursor, Page, Seq, UserId};

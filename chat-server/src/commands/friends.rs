@@ -1,8 +1,9 @@
 //! Friends and requests.
 
 use super::{Context, Reply, done, refusal, reply, user};
+use crate::protocol::answer::{FriendInfo, FriendsResult, Relation};
 use crate::protocol::command::FriendId;
-use crate::protocol::event::{Event, FriendChange, FriendEvent, FriendInfo, FriendsResult, Relation};
+use crate::protocol::event::{Event, FriendChange, FriendEvent};
 use crate::protocol::{ErrorCode, Presence, Refusal};
 use crate::store::{Friendship, UserId};
 

@@ -3,10 +3,9 @@
 use super::account::role;
 use super::{Context, Reply, done, group, refusal, reply, user};
 use crate::bus::BusMessage;
+use crate::protocol::answer::{CreateGroupResult, GroupInfo, GroupsResult, MemberInfo, MembersResult};
 use crate::protocol::command::{CreateGroup, GroupId, Kick, SetRole};
-use crate::protocol::event::{
-    CreateGroupResult, Event, GroupChange, GroupEvent, GroupInfo, GroupsResult, MemberInfo, MembersResult,
-};
+use crate::protocol::event::{Event, GroupChange, GroupEvent};
 use crate::protocol::{ErrorCode, Presence, Refusal, Role};
 use crate::store::{self, StoreError, UserId};
 

@@ -12,7 +12,7 @@ use crate::commands::refusal;
 use crate::hub::{Identity, Session};
 use crate::node::{Node, wall_ms};
 use crate::presence::by_node;
-use crate::protocol::event::ChatResult;
+use crate::protocol::answer::ChatResult;
 use crate::protocol::{ErrorCode, Refusal};
 use crate::push::Push;
 use crate::store::{ConversationKind, NodeId, UserId};

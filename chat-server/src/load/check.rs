@@ -21,8 +21,9 @@ use super::outcome::Outcome;
 use super::people::{PASSWORD, Person, block_on, for_each, people};
 use super::{Exit, Failure};
 use crate::client::{Backoff, Client, ClientError, Credentials, Event, Events, Options};
+use crate::protocol::answer::{ChatResult, CreateGroupResult, Done, HistoryResult, WhoResult};
 use crate::protocol::command::{CreateGroup, GroupId, History, Who};
-use crate::protocol::event::{CreateGroupResult, Delivery, Done, HistoryResult, NoticeCode, WhoResult};
+use crate::protocol::event::{Delivery, NoticeCode};
 use crate::protocol::{Command, ErrorCode, MAX_HISTORY_PAGE, MAX_WHO, Target};
 
 /// Users of a group.
@@ -371,7 +372,7 @@ impl Stage {
     }
 
     /// Takes note of what became of a message. False if it is to be tried again.
-    fn is_sent(&self, me: u32, draft: &Draft, result: Result<crate::protocol::event::ChatResult, ClientError>) -> bool {
+    fn is_sent(&self, me: u32, draft: &Draft, result: Result<ChatResult, ClientError>) -> bool {
         match result {
             Ok(result) => {
                 if result.duplicate {

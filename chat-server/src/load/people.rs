@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::Failure;
 use super::arguments::{Common, Protocol, Way};
 use super::link::Link;
-use crate::protocol::event::{Answer, LoginResult};
+use crate::protocol::answer::{Answer, LoginResult};
 use crate::protocol::{ErrorCode, msgid};
 
 /// Every user's password.

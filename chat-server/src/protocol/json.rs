@@ -1,5 +1,7 @@
-//! JSON into types: the one place that says what is wrong with a text, and in which field.
+//! From JSON to types, and to a line of JSON; what is wrong with a text is told with the field.
 
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{ErrorCode, Refusal};
@@ -20,4 +22,13 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Refusal> {
         Err(at) if at.path().iter().next().is_none() => Err(Refusal::new(ErrorCode::BadField, at.inner().to_string())),
         Err(at) => Err(Refusal::bad_field(&at.path().to_string(), at.inner())),
     }
+}
+
+/// `message` as one line of JSON, newline included.
+pub(super) fn line<T: Serialize>(message: &T) -> Bytes {
+    let mut text = BytesMut::with_capacity(256).writer();
+    serde_json::to_writer(&mut text, message).expect("strings and numbers are always JSON");
+    let mut text = text.into_inner();
+    text.put_u8(b'\n');
+    text.freeze()
 }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use chat_server::codec::{FrameCodec, Terminator};
 use chat_server::protocol::ServerMessage;
+use chat_server::protocol::answer::CreateGroupResult;
 use chat_server::protocol::command::{CreateGroup, Ping};
-use chat_server::protocol::event::{CreateGroupResult, NoticeCode};
+use chat_server::protocol::event::NoticeCode;
 use chat_server::protocol::{Command, MAX_TEXT_BYTES};
 use futures_util::StreamExt;
 use proptest::prelude::*;

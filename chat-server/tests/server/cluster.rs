@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use chat_server::config::Database;
 use chat_server::protocol::Command;
+use chat_server::protocol::answer::{ChatResult, CreateGroupResult};
 use chat_server::protocol::command::{Ack, Chat, CreateGroup, GroupId, Ping};
-use chat_server::protocol::event::{ChatResult, CreateGroupResult, NoticeCode};
+use chat_server::protocol::event::NoticeCode;
 use chat_server::server::ServerError;
 use chat_server::store::{Claim, ClaimPolicy, Location, SessionId};
 

@@ -1,13 +1,14 @@
 //! The modern mode: answers, sequences, acknowledgements, history, friends, groups.
 
+use chat_server::protocol::answer::{
+    ChatResult, CreateGroupResult, Done, FriendsResult, GroupsResult, HistoryResult, LoginResult, MembersResult,
+    Relation, WhoResult,
+};
 use chat_server::protocol::command::{
     Ack, Chat, CreateGroup, FriendId, Friends, GroupId, Groups, History, Kick, Logout, Ping, Resume, SetRole, Typing,
     Who,
 };
-use chat_server::protocol::event::{
-    ChatResult, CreateGroupResult, Done, FriendChange, FriendsResult, GroupChange, GroupsResult, HistoryResult,
-    LoginResult, MembersResult, NoticeCode, Relation, WhoResult,
-};
+use chat_server::protocol::event::{FriendChange, GroupChange, NoticeCode};
 use chat_server::protocol::{Command, Presence, Role, ServerMessage};
 
 use crate::support::{Client, TestCluster, chat, refused, sequences, until};

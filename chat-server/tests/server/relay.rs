@@ -2,8 +2,8 @@
 
 use chat_server::config::{Config, Delivery};
 use chat_server::protocol::Command;
+use chat_server::protocol::answer::CreateGroupResult;
 use chat_server::protocol::command::{CreateGroup, GroupId};
-use chat_server::protocol::event::CreateGroupResult;
 
 use crate::support::{Client, TestCluster, chat, refused, sequences, until};
 
@@ -82,7 +82,7 @@ async fn what_a_batch_has_for_another_node_goes_there_together_and_everybody_get
     let everybody = [bob, online[2].id, kim, eve];
     let commands = (0..4 * EACH).map(|number| chat(everybody[number % 4], &format!("{} ", EACH + number / 4)));
     for (number, rid) in ada.send_together(commands).await.into_iter().enumerate() {
-        let result: chat_server::protocol::event::ChatResult = ada.answer(rid).await.result().unwrap();
+        let result: chat_server::protocol::answer::ChatResult = ada.answer(rid).await.result().unwrap();
         assert_eq!(result.seq.is_some(), number % 4 == 2, "stored for who is away");
     }
     for (recipient, numbers) in online.iter_mut().zip([0..2 * EACH, 0..2 * EACH, EACH..2 * EACH]) {
@@ -111,7 +111,7 @@ async fn what_a_batch_had_for_a_node_that_takes_nothing_is_stored() {
     let bob_id = bob.id;
     let rids = ada.send_together((1..=COUNT).map(|number| chat(bob_id, &number.to_string()))).await;
     for (number, rid) in (1..).zip(rids) {
-        let result: chat_server::protocol::event::ChatResult = ada.answer(rid).await.result().unwrap();
+        let result: chat_server::protocol::answer::ChatResult = ada.answer(rid).await.result().unwrap();
         assert_eq!(result.seq, Some(number));
     }
     for number in 1..=COUNT {

@@ -13,10 +13,9 @@ use chat_server::bus::local::LocalBus;
 use chat_server::codec::{FrameCodec, Terminator};
 use chat_server::config::{BusUrl, Config, Database};
 use chat_server::node::Node;
+use chat_server::protocol::answer::{Answer, ChatResult, Done, HelloResult, LoginResult, RegisterResult};
 use chat_server::protocol::command::{Chat, GroupChat, Hello, Login, Register};
-use chat_server::protocol::event::{
-    Answer, ChatResult, Delivery, Done, HelloResult, LoginResult, NoticeCode, RegisterResult,
-};
+use chat_server::protocol::event::{Delivery, NoticeCode};
 use chat_server::protocol::{Command, Refusal, Request, ServerMessage, VERSION};
 use chat_server::server::{BusSource, Server, ServerError};
 use futures_util::{SinkExt, StreamExt};

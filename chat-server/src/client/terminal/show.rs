@@ -2,10 +2,10 @@
 
 use crate::client::original::Message;
 use crate::client::{Event, clock};
-use crate::protocol::event::{
-    ChatResult, CreateGroupResult, Delivery, FriendChange, FriendsResult, GroupChange, GroupsResult, HistoryResult,
-    MembersResult, NoticeCode, Relation, WhoResult,
+use crate::protocol::answer::{
+    ChatResult, CreateGroupResult, FriendsResult, GroupsResult, HistoryResult, MembersResult, Relation, WhoResult,
 };
+use crate::protocol::event::{Delivery, FriendChange, GroupChange, NoticeCode};
 use crate::protocol::{Presence, Role};
 
 /// A text of somebody else's, with nothing in it that a terminal would obey.

@@ -10,10 +10,10 @@ use super::input::Question;
 use super::{Left, Program, show};
 use crate::client::original::{self, Incoming, Message, Outgoing};
 use crate::client::{Client, ClientError, Credentials, Event, Events, clock};
-use crate::protocol::command::{Chat, GroupChat, Logout};
-use crate::protocol::event::{
+use crate::protocol::answer::{
     CreateGroupResult, Done, FriendsResult, GroupsResult, HistoryResult, MembersResult, WhoResult,
 };
+use crate::protocol::command::{Chat, GroupChat, Logout};
 use crate::protocol::{Command, Target, msgid};
 
 /// How long a logout may take at the end of the program.
