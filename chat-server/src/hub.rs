@@ -125,7 +125,7 @@ impl Session {
         let mut outbox = self.outbox.lock();
         let offered = outbox.offer(push, &self.shared.limits);
         if outbox.user == Some(push.sender)
-            && let Some(seq) = outbox.own_cursor(push.conversation)
+            && let Some(seq) = outbox.positions.own_cursor(push.conversation)
         {
             self.shared.store.advance(Cursor { user: push.sender, conversation: push.conversation, seq: Seq(seq) });
         }
@@ -353,7 +353,7 @@ impl Session {
 
     /// Notes that the client has everything of a conversation up to `seq`. Returns whether anything is known of it here.
     pub(crate) fn acknowledge(&self, user: UserId, conversation: Conversation, seq: u64) -> bool {
-        let cursor = self.outbox.lock().acknowledge(conversation, seq);
+        let cursor = self.outbox.lock().positions.acknowledge(conversation, seq);
         if let Ok(Some(seq)) = cursor {
             self.shared.store.advance(Cursor { user, conversation, seq: Seq(seq) });
         }

@@ -1,13 +1,16 @@
-//! What waits for one client to read, and how far each of its conversations has been sent.
+//! What waits for one client to read, and how it gets to the socket.
 //!
 //! Whoever has something for a client puts it into the client's queue and writes the queue to the socket at once, as far as
 //! the socket takes it, from its own thread. Only what the socket does not take waits for the session's task. So a message
 //! normally costs no wake-up of the receiving task.
 //!
 //! The queue is bounded in frames and bytes. Stored messages that find it full are left out and read from the store again
-//! when there is room; nothing else may be left out.
+//! when there is room; nothing else may be left out. Which message is the next one of its conversation, and whether one is
+//! missing, is for `positions` to say.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod positions;
+
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,15 +18,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::net::tcp::OwnedWriteHalf;
 
+use self::positions::{Place, Positions};
 use crate::protocol::event::NoticeCode;
 use crate::push::Push;
 use crate::store::{Conversation, Cursor, UserId};
 
 /// Frames of one write.
 const FRAMES_PER_WRITE: usize = 32;
-
-/// Messages that may arrive before the one they follow, in one conversation, before the store is asked.
-const MAX_AHEAD: usize = 64;
 
 /// The limits of a queue.
 #[derive(Debug, Clone, Copy)]
@@ -57,13 +58,8 @@ pub struct Outbox {
     pub(crate) closing: Option<Closing>,
     /// The user, while logged in.
     pub(crate) user: Option<UserId>,
-    positions: HashMap<Conversation, Position>,
-    /// Positions with messages that came too early.
-    gaps: usize,
-    /// A message of a conversation came whose position is not known.
-    is_unknown: bool,
-    /// A message was left out because the queue was full.
-    is_behind: bool,
+    /// How far its conversations have been sent.
+    pub(crate) positions: Positions,
     /// The session's task reads no commands until there is room.
     pub(crate) is_paused: bool,
     /// A healing read is under way.
@@ -94,19 +90,6 @@ enum After {
     Acknowledge(Conversation, u64),
     /// It is stored nowhere: if it is not written, it must be.
     Relayed(Arc<Push>),
-}
-
-/// How far a conversation has been sent to this session.
-#[derive(Debug)]
-struct Position {
-    /// Everything up to here was put into the queue, or is the user's own.
-    last: u64,
-    /// Everything up to here was acknowledged.
-    acknowledged: u64,
-    /// From here to `last` all messages are the user's own, which nobody acknowledges. `None`: there are none.
-    own_from: Option<u64>,
-    /// What came too early.
-    ahead: BTreeMap<u64, Arc<Push>>,
 }
 
 /// What became of a message that was offered.
@@ -143,21 +126,7 @@ impl Outbox {
 
     /// Whether the store must be asked for messages.
     pub(crate) fn needs_healing(&self) -> bool {
-        self.user.is_some() && (self.is_unknown || self.is_behind || self.gaps > 0)
-    }
-
-    /// Whether all that is missing may still come by itself, a moment later.
-    pub(crate) fn may_wait(&self) -> bool {
-        !self.is_unknown && !self.is_behind
-    }
-
-    /// A healing read begins: what it will find is no longer asked for, nor kept.
-    pub(crate) fn begin_healing(&mut self) {
-        (self.is_unknown, self.is_behind) = (false, false);
-        if self.gaps > 0 {
-            self.positions.values_mut().for_each(|position| position.ahead.clear());
-            self.gaps = 0;
-        }
+        self.user.is_some() && self.positions.needs_healing()
     }
 
     /// Puts a frame at the end. The caller has seen to the limits.
@@ -188,30 +157,13 @@ impl Outbox {
     pub(crate) fn offer(&mut self, push: &Arc<Push>, limits: &QueueLimits) -> Offered {
         let (Some(user), Some(seq), None) = (self.user, push.seq, self.closing) else { return Offered::Closed };
         let seq = seq.0;
-        let position = match self.positions.get_mut(&push.conversation) {
-            Some(position) => position,
-            None if seq == 1 => self.positions.entry(push.conversation).or_insert_with(|| Position::new(0)),
-            None => {
-                self.is_unknown = true;
-                return Offered::Later;
-            }
-        };
-        if seq <= position.last {
-            return Offered::Done;
-        }
-        if seq > position.last + 1 {
-            if position.ahead.is_empty() {
-                self.gaps += 1;
-            }
-            if position.ahead.len() < MAX_AHEAD {
-                position.ahead.insert(seq, Arc::clone(push));
-            } else {
-                self.is_behind = true;
-            }
-            return Offered::Later;
+        match self.positions.place(push, seq) {
+            Place::Sent => return Offered::Done,
+            Place::Later => return Offered::Later,
+            Place::Next => {}
         }
         if push.sender != user && self.is_full(limits) {
-            self.is_behind = true;
+            self.positions.leave_out();
             return Offered::Later;
         }
         self.accept(user, push, seq);
@@ -221,22 +173,9 @@ impl Outbox {
 
     /// Sends what came too early and is not too early any more.
     fn accept_what_waited(&mut self, user: UserId, conversation: Conversation, limits: &QueueLimits) {
-        loop {
-            let is_full = self.is_full(limits);
-            let Some(position) = self.positions.get_mut(&conversation) else { return };
-            let Some(first) = position.ahead.first_entry() else { return };
-            let seq = *first.key();
-            if seq > position.last + 1 {
-                return;
-            }
-            let push = first.remove();
-            let (is_new, is_emptied) = (seq == position.last + 1, position.ahead.is_empty());
-            self.gaps -= usize::from(is_emptied);
-            if !is_new {
-                continue;
-            }
-            if is_full && push.sender != user {
-                self.is_behind = true;
+        while let Some((seq, push)) = self.positions.take_next(conversation) {
+            if push.sender != user && self.is_full(limits) {
+                self.positions.leave_out();
                 return;
             }
             self.accept(user, &push, seq);
@@ -245,14 +184,12 @@ impl Outbox {
 
     /// Sends the next message of its conversation.
     fn accept(&mut self, user: UserId, push: &Arc<Push>, seq: u64) {
-        let Some(position) = self.positions.get_mut(&push.conversation) else { return };
-        position.last = seq;
-        if push.sender == user {
-            position.own_from.get_or_insert(seq);
+        let is_own = push.sender == user;
+        self.positions.move_to(push.conversation, seq, is_own);
+        if is_own {
             // What the user wrote himself he has, as long as he has everything before it.
             return;
         }
-        position.own_from = None;
         if self.is_modern {
             self.put(push.modern(), After::Nothing);
             return;
@@ -263,26 +200,6 @@ impl Outbox {
             let after = if is_last { After::Acknowledge(push.conversation, seq) } else { After::Nothing };
             self.put(frame.clone(), after);
         }
-    }
-
-    /// The user's own messages at the end of a conversation need no acknowledgement: the cursor that follows from them.
-    pub(crate) fn own_cursor(&mut self, conversation: Conversation) -> Option<u64> {
-        self.positions.get_mut(&conversation)?.advance(0)
-    }
-
-    /// The client has everything up to `seq`: the cursor that follows. `Err`: nothing is known of this conversation.
-    pub(crate) fn acknowledge(&mut self, conversation: Conversation, seq: u64) -> Result<Option<u64>, ()> {
-        self.positions.get_mut(&conversation).map(|position| position.advance(seq)).ok_or(())
-    }
-
-    /// From where on the store is to be read; the user has everything up to `seen` for certain.
-    pub(crate) fn position(&mut self, conversation: Conversation, seen: u64) -> u64 {
-        self.positions.entry(conversation).or_insert_with(|| Position::new(seen)).last
-    }
-
-    /// Everything up to `seq` was sent in the answer to a login.
-    pub(crate) fn sent_in_login(&mut self, conversation: Conversation, seq: u64) {
-        self.positions.insert(conversation, Position::new(seq));
     }
 
     /// The client has spoken, so an original client has read what was written before.
@@ -367,7 +284,7 @@ impl Outbox {
             self.written = 0;
             let out = self.queue.pop_front().expect("there is a front");
             if let After::Acknowledge(conversation, seq) = out.after
-                && let (Some(user), Ok(Some(seq))) = (self.user, self.acknowledge(conversation, seq))
+                && let (Some(user), Ok(Some(seq))) = (self.user, self.positions.acknowledge(conversation, seq))
             {
                 cursors.push(Cursor { user, conversation, seq: crate::store::Seq(seq) });
             }
@@ -408,26 +325,7 @@ impl Outbox {
     /// Forgets the user. What waits is still written.
     pub(crate) fn log_out(&mut self) {
         self.user = None;
-        self.positions = HashMap::new();
-        (self.gaps, self.is_unknown, self.is_behind) = (0, false, false);
-    }
-}
-
-impl Position {
-    fn new(seen: u64) -> Self {
-        Self { last: seen, acknowledged: seen, own_from: None, ahead: BTreeMap::new() }
-    }
-
-    /// Moves the cursor to `seq`, or further if only own messages follow. Returns it if it moved.
-    fn advance(&mut self, seq: u64) -> Option<u64> {
-        let mut cursor = seq.min(self.last).max(self.acknowledged);
-        if self.own_from.is_some_and(|own_from| cursor + 1 >= own_from) {
-            cursor = self.last;
-        }
-        (cursor > self.acknowledged).then(|| {
-            self.acknowledged = cursor;
-            cursor
-        })
+        self.positions = Positions::default();
     }
 }
 
@@ -482,7 +380,7 @@ mod tests {
         for (seq, offered) in [(1, Offered::Done), (3, Offered::Later), (4, Offered::Later), (1, Offered::Done)] {
             assert_eq!(outbox.offer(&message(2, seq), &LIMITS), offered, "{seq}");
         }
-        assert!(outbox.needs_healing() && outbox.may_wait());
+        assert!(outbox.needs_healing() && outbox.positions.may_wait());
         assert_eq!(sent(&mut outbox), [1]);
         assert_eq!(outbox.offer(&message(2, 2), &LIMITS), Offered::Done);
         assert_eq!(sent(&mut outbox), [2, 3, 4]);
@@ -493,10 +391,10 @@ mod tests {
     fn a_conversation_whose_position_is_unknown_is_read_from_the_store() {
         let mut outbox = outbox();
         assert_eq!(outbox.offer(&message(2, 7), &LIMITS), Offered::Later);
-        assert!(outbox.needs_healing() && !outbox.may_wait());
-        outbox.begin_healing();
+        assert!(outbox.needs_healing() && !outbox.positions.may_wait());
+        outbox.positions.begin_healing();
         let conversation = message(2, 7).conversation;
-        assert_eq!(outbox.position(conversation, 5), 5);
+        assert_eq!(outbox.positions.last(conversation, 5), 5);
         for seq in [6, 7] {
             assert_eq!(outbox.offer(&message(2, seq), &LIMITS), Offered::Done);
         }
@@ -513,8 +411,8 @@ mod tests {
         assert_eq!(outbox.len().0, 8);
         assert!(outbox.needs_healing());
         assert_eq!(sent(&mut outbox), (1..=8).collect::<Vec<_>>());
-        outbox.begin_healing();
-        let from = outbox.position(message(2, 1).conversation, 0);
+        outbox.positions.begin_healing();
+        let from = outbox.positions.last(message(2, 1).conversation, 0);
         assert_eq!(from, 8);
         for seq in from + 1..=12 {
             assert_eq!(outbox.offer(&message(2, seq), &LIMITS), Offered::Done);
@@ -528,15 +426,15 @@ mod tests {
         let mut outbox = outbox();
         let conversation = message(1, 1).conversation;
         outbox.offer(&message(1, 1), &LIMITS);
-        assert_eq!(outbox.own_cursor(conversation), Some(1));
+        assert_eq!(outbox.positions.own_cursor(conversation), Some(1));
         outbox.offer(&message(2, 2), &LIMITS);
         outbox.offer(&message(1, 3), &LIMITS);
-        assert_eq!(outbox.own_cursor(conversation), None, "the second is not acknowledged");
+        assert_eq!(outbox.positions.own_cursor(conversation), None, "the second is not acknowledged");
         assert_eq!(sent(&mut outbox), [2]);
-        assert_eq!(outbox.acknowledge(conversation, 2), Ok(Some(3)));
-        assert_eq!(outbox.acknowledge(conversation, 1), Ok(None), "cursors never go back");
-        assert_eq!(outbox.acknowledge(conversation, u64::MAX), Ok(None), "nor beyond what was sent");
-        assert_eq!(outbox.acknowledge(Conversation::direct(user(1), user(9)), 1), Err(()));
+        assert_eq!(outbox.positions.acknowledge(conversation, 2), Ok(Some(3)));
+        assert_eq!(outbox.positions.acknowledge(conversation, 1), Ok(None), "cursors never go back");
+        assert_eq!(outbox.positions.acknowledge(conversation, u64::MAX), Ok(None), "nor beyond what was sent");
+        assert_eq!(outbox.positions.acknowledge(Conversation::direct(user(1), user(9)), 1), Err(()));
     }
 
     #[test]

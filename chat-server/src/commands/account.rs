@@ -283,7 +283,7 @@ async fn begin(context: &mut Context<'_>, user: User, sent: &[Push]) -> Result<R
     session.with_unflushed(|outbox, _| {
         outbox.user = Some(user.id);
         if let Some((conversation, seq)) = sent.last().and_then(|push| Some((push.conversation, push.seq?))) {
-            outbox.sent_in_login(conversation, seq.0);
+            outbox.positions.sent_in_login(conversation, seq.0);
         }
     });
     if let Some((conversation, seq)) = sent.last().and_then(|push| Some((push.conversation, push.seq?))) {

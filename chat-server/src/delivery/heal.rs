@@ -57,7 +57,7 @@ impl Node {
 
     async fn heal_session(self: &Arc<Self>, session: Arc<Session>, mut is_login: bool) {
         let mut backoff = HEAL_BACKOFF.0;
-        if session.with_unflushed(|outbox, _| outbox.needs_healing() && outbox.may_wait()) && !is_login {
+        if session.with_unflushed(|outbox, _| outbox.needs_healing() && outbox.positions.may_wait()) && !is_login {
             tokio::time::sleep(GAP_PATIENCE).await;
             if session.with_unflushed(|outbox, _| {
                 outbox.is_healing = outbox.needs_healing();
@@ -68,7 +68,7 @@ impl Node {
         }
         loop {
             let Some(user) = session.with_unflushed(|outbox, _| {
-                outbox.begin_healing();
+                outbox.positions.begin_healing();
                 outbox.user.filter(|_| outbox.closing.is_none())
             }) else {
                 session.with_unflushed(|outbox, _| outbox.is_healing = false);
@@ -116,7 +116,7 @@ impl Node {
     async fn read_missing(&self, session: &Arc<Session>, user: UserId) -> Result<(), StoreError> {
         for unread in self.store().unread(user).await? {
             let mut from = match session.with_unflushed(|outbox, _| {
-                (outbox.user == Some(user)).then(|| outbox.position(unread.conversation, unread.seen.0))
+                (outbox.user == Some(user)).then(|| outbox.positions.last(unread.conversation, unread.seen.0))
             }) {
                 Some(position) => Seq(position),
                 None => return Ok(()),
