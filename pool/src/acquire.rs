@@ -17,12 +17,12 @@ use crate::events::Event;
 use crate::extras::Caller;
 use crate::guard::{Guard, OwnedGuard};
 use crate::idle::IdleSet;
-use crate::slot::Held;
+use crate::slot::Lent;
 use crate::sync::{now, park_until, thread};
 use crate::timing::{Phase, Start};
 use crate::waiters::{Alarm, LINE, News, Ticket};
 
-type Acquired<M> = Result<Held, AcquireError<<M as Manager>::Error>>;
+type Acquired<M> = Result<Lent, AcquireError<<M as Manager>::Error>>;
 
 /// A place in the line. Dropping it at any point leaves the line and passes on whatever was on its way to it.
 struct InLine<B, M, I>
@@ -85,8 +85,8 @@ where
         if core.is_strict() {
             // Whoever is first gets what is idle, and that may not be us.
             core.attend();
-        } else if let Some(held) = core.look(self.caller) {
-            return self.served(held);
+        } else if let Some(lent) = core.look(self.caller) {
+            return self.served(lent);
         }
         if let Some(ticket) = &mut self.ticket {
             core.waiters.end_look(ticket);
@@ -114,9 +114,9 @@ where
                     core.waiters.begin_look(ticket);
                 }
                 if !core.is_strict()
-                    && let Some(held) = core.look(self.caller)
+                    && let Some(lent) = core.look(self.caller)
                 {
-                    return self.served(held);
+                    return self.served(lent);
                 }
                 let time = now();
                 if time >= self.deadline {
@@ -133,8 +133,8 @@ where
                     return Poll::Ready(Err(error));
                 }
                 News::Handed(held) => {
-                    if let Some(held) = core.inspect_handed(held, self.caller) {
-                        return self.served(held);
+                    if let Some(lent) = core.inspect_handed(held, self.caller) {
+                        return self.served(lent);
                     }
                     // It was no good. We have waited longest, so we go on from the front.
                     self.leave();
@@ -149,10 +149,10 @@ where
         }
     }
 
-    fn served(&mut self, held: Held) -> Poll<Acquired<M>> {
+    fn served(&mut self, lent: Lent) -> Poll<Acquired<M>> {
         self.leave();
         self.core.borrow().clocks.book(Phase::Wait, self.start);
-        Poll::Ready(Ok(held))
+        Poll::Ready(Ok(lent))
     }
 
     /// The time is up. A connection that arrives in this very moment is taken all the same. Model-checked:
@@ -163,8 +163,8 @@ where
             let was_looking = ticket.is_looking();
             let handed = core.waiters.leave(ticket);
             core.attend_from_outside(was_looking);
-            if let Some(held) = handed.and_then(|held| core.inspect_handed(held, self.caller)) {
-                return self.served(held);
+            if let Some(lent) = handed.and_then(|held| core.inspect_handed(held, self.caller)) {
+                return self.served(lent);
             }
         }
         Poll::Ready(Err(self.core.borrow().timed_out(time.saturating_duration_since(self.since))))
@@ -217,30 +217,41 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     }
 
     /// What can be had without standing in line.
-    fn look_as_newcomer(&self, caller: Caller) -> Option<Held> {
+    fn look_as_newcomer(&self, caller: Caller) -> Option<Lent> {
         if self.waiters.attention_hint() & LINE != 0 || self.is_closed() {
             return None;
         }
         self.look(caller)
     }
 
+    /// Blocks until there is a connection, or for `timeout`; `None`: the pool's, which nobody reads who need not wait.
+    #[inline(always)]
+    #[track_caller]
+    pub(crate) fn acquire(&self, timeout: Option<Duration>) -> Acquired<M> {
+        match self.checkout() {
+            Some(lent) => Ok(lent),
+            None => self.acquire_blocking(timeout),
+        }
+    }
+
     /// The part of a blocking acquire that begins when nothing was idle.
     #[cold]
     #[track_caller]
-    pub(crate) fn acquire_blocking(&self, timeout: Duration) -> Acquired<M> {
+    pub(crate) fn acquire_blocking(&self, timeout: Option<Duration>) -> Acquired<M> {
+        let timeout = timeout.unwrap_or(self.config.acquire_timeout);
         let start = Start::now();
         let caller = Caller::here().waiting(self);
-        if let Some(held) = self.look_as_newcomer(caller) {
+        if let Some(lent) = self.look_as_newcomer(caller) {
             self.clocks.book(Phase::Wait, start);
-            return Ok(held);
+            return Ok(lent);
         }
         if timeout.is_zero() {
             return Err(self.timed_out(Duration::ZERO));
         }
         let since = now();
-        if let Some(held) = self.spin.look(since, || self.look_as_newcomer(caller)) {
+        if let Some(lent) = self.spin.look(since, || self.look_as_newcomer(caller)) {
             self.clocks.book(Phase::Wait, start);
-            return Ok(held);
+            return Ok(lent);
         }
         let alarm = || Alarm::Thread(thread::current());
         let (mut place, mut poll) = InLine::enter(self, alarm(), since, timeout, start, caller);
@@ -262,7 +273,8 @@ where
     B: Borrow<Core<M, I>> + Clone,
 {
     core: B,
-    timeout: Duration,
+    /// `None`: the pool's.
+    timeout: Option<Duration>,
     caller: Caller,
     place: Option<InLine<B, M, I>>,
 }
@@ -276,9 +288,9 @@ where
     #[inline(always)]
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Acquired<M>> {
         if self.place.is_none()
-            && let Some(held) = self.core.borrow().checkout_for(self.caller)
+            && let Some(lent) = self.core.borrow().checkout_for(self.caller)
         {
-            return Poll::Ready(Ok(held));
+            return Poll::Ready(Ok(lent));
         }
         self.poll_slowly(context)
     }
@@ -292,13 +304,14 @@ where
                 let start = Start::now();
                 let core = self.core.borrow();
                 let caller = self.caller.waiting(core);
-                if self.timeout.is_zero() {
-                    if let Some(held) = core.look_as_newcomer(caller) {
-                        return Poll::Ready(Ok(held));
+                let timeout = self.timeout.unwrap_or(core.config.acquire_timeout);
+                if timeout.is_zero() {
+                    if let Some(lent) = core.look_as_newcomer(caller) {
+                        return Poll::Ready(Ok(lent));
                     }
                     return Poll::Ready(Err(core.timed_out(Duration::ZERO)));
                 }
-                let (place, poll) = InLine::enter(self.core.clone(), alarm(), now(), self.timeout, start, caller);
+                let (place, poll) = InLine::enter(self.core.clone(), alarm(), now(), timeout, start, caller);
                 self.place = Some(place);
                 poll
             }
@@ -321,7 +334,7 @@ pub struct Acquire<'p, M: Manager, I: IdleSet> {
 
 impl<'p, M: Manager, I: IdleSet> Acquire<'p, M, I> {
     #[track_caller]
-    pub(crate) fn new(core: &'p Core<M, I>, timeout: Duration) -> Self {
+    pub(crate) fn new(core: &'p Core<M, I>, timeout: Option<Duration>) -> Self {
         Self { waiting: Waiting { core, timeout, caller: Caller::here(), place: None } }
     }
 }
@@ -332,7 +345,7 @@ impl<'p, M: Manager, I: IdleSet> Future for Acquire<'p, M, I> {
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let core = self.waiting.core;
-        self.waiting.poll(context).map_ok(|held| Guard::new(core, held))
+        self.waiting.poll(context).map_ok(|lent| Guard::new(core, lent))
     }
 }
 
@@ -345,7 +358,7 @@ pub struct AcquireOwned<M: Manager, I: IdleSet> {
 
 impl<M: Manager, I: IdleSet> AcquireOwned<M, I> {
     #[track_caller]
-    pub(crate) fn new(core: Arc<Core<M, I>>, timeout: Duration) -> Self {
+    pub(crate) fn new(core: Arc<Core<M, I>>, timeout: Option<Duration>) -> Self {
         Self { waiting: Waiting { core, timeout, caller: Caller::here(), place: None } }
     }
 }
@@ -355,6 +368,6 @@ impl<M: Manager, I: IdleSet> Future for AcquireOwned<M, I> {
 
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.waiting.poll(context).map_ok(|held| OwnedGuard::new(Arc::clone(&self.waiting.core), held))
+        self.waiting.poll(context).map_ok(|lent| OwnedGuard::new(Arc::clone(&self.waiting.core), lent))
     }
 }

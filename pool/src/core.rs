@@ -17,19 +17,20 @@ use crate::error::{AcquireError, ConnectError};
 pub(crate) use crate::events::CloseReason as Reason;
 use crate::events::Event;
 use crate::extras::{Caller, Extras};
+use crate::guard::Doubts;
 use crate::hooks::{Hooks, LastFailure};
 use crate::idle::IdleSet;
 use crate::loans::LoanWatch;
 use crate::notices::Notices;
 use crate::reserve::Reserve;
-use crate::slot::{Held, NEVER, SlotTable};
+use crate::slot::{Held, Lent, NEVER, SlotTable};
 use crate::spin::Spin;
 use crate::supply::Supply;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::sync::{Condvar, Mutex, now};
 use crate::timing::{self, Clocks, Start};
 use crate::upkeep::Plan;
-use crate::waiters::{BARRED, CLOSED, NOTIFY, RETIRE, Waiters};
+use crate::waiters::{BARRED, CLOSED, EXTRAS, NOTIFY, RETIRE, Waiters};
 use crate::workers::Workers;
 use crate::{Counters, Manager, State};
 
@@ -48,6 +49,9 @@ impl<E: std::error::Error + 'static> Clone for Failure<E> {
         }
     }
 }
+
+/// The tick in which a pool is built; not zero, so that there is one before it.
+const FIRST_TICK: u64 = 1;
 
 /// Ticks for which a validation holds at least: long enough for the one who asked for it to wake up and take the
 /// connection, or the pool would validate in circles.
@@ -141,18 +145,21 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             let (slots, rights) = SlotTable::new(config.capacity());
             let started = now();
             let supply = Supply::new(rights, config.max_size);
+            let waiters = Waiters::new(config.fairness, started);
+            let extras = Extras::new(&config, &hooks, config.capacity());
+            waiters.set(EXTRAS, extras.is_some());
             Self {
                 manager,
                 slots,
                 idle: I::with_capacity(config.capacity()),
-                waiters: Waiters::new(config.fairness, started),
-                tick: CachePadded::new(AtomicU64::new(0)),
+                waiters,
+                tick: CachePadded::new(AtomicU64::new(FIRST_TICK)),
                 validate_after: config.validate_after_idle.map_or(NEVER, ticks),
                 max_size: AtomicUsize::new(config.max_size),
                 retire_calls: AtomicU32::new(0),
                 turns_away: StdAtomicBool::new(false),
                 is_breaker_open: StdAtomicBool::new(false),
-                extras: Extras::new(&config, &hooks, config.capacity()),
+                extras,
                 validating: AtomicUsize::new(0),
                 borrowed_by_upkeep: AtomicUsize::new(0),
                 is_refusing: StdAtomicBool::new(false),
@@ -183,49 +190,72 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     /// An idle connection that may be lent, if there is one for newcomers.
     #[inline(always)]
     #[track_caller]
-    pub(crate) fn checkout(&self) -> Option<Held> {
+    pub(crate) fn checkout(&self) -> Option<Lent> {
         self.checkout_for(Caller::here())
     }
 
     #[inline(always)]
-    pub(crate) fn checkout_for(&self, caller: Caller) -> Option<Held> {
-        if self.waiters.attention_hint() & BARRED != 0 {
+    pub(crate) fn checkout_for(&self, caller: Caller) -> Option<Lent> {
+        let attention = self.waiters.attention_hint();
+        if attention & (BARRED | EXTRAS) != 0 {
+            return self.checkout_with_extras(attention, caller);
+        }
+        let start = Start::now();
+        let held = self.idle.take(&self.slots)?;
+        let lent = match self.examine(held) {
+            Ok(lent) => {
+                self.slots.slot(lent.right()).count_loan();
+                lent
+            }
+            Err(due) => self.look_further(due, caller)?,
+        };
+        self.clocks.book(timing::Phase::Checkout, start);
+        Some(lent)
+    }
+
+    /// The same in a pool that was asked to do something for each loan, if newcomers are not barred.
+    #[cold]
+    #[inline(never)]
+    fn checkout_with_extras(&self, attention: u32, caller: Caller) -> Option<Lent> {
+        if attention & BARRED != 0 {
             return None;
         }
         let start = Start::now();
         let held = self.idle.take(&self.slots)?;
-        let held = self.inspect(held, caller)?;
+        let lent = self.inspect(held, caller)?;
         self.clocks.book(timing::Phase::Checkout, start);
-        Some(held)
+        Some(lent)
     }
 
-    /// The same, if the connection may be lent; else the next one that may.
-    #[inline(always)]
-    pub(crate) fn inspect(&self, held: Held, caller: Caller) -> Option<Held> {
-        match self.examine(held, caller) {
-            Ok(held) => Some(held),
+    /// Lends the connection, if it may be lent; else the next one that may.
+    #[inline]
+    fn inspect(&self, held: Held, caller: Caller) -> Option<Lent> {
+        match self.examine_to_lend(held, caller) {
+            Ok(lent) => Some(lent),
             Err(due) => self.look_further(due, caller),
         }
     }
 
-    /// The same, if the connection may be lent. `Err` has it when it must be validated first and enough are already.
+    #[inline]
+    fn examine_to_lend(&self, held: Held, caller: Caller) -> Result<Lent, Option<Held>> {
+        let lent = self.examine(held)?;
+        if self.extras.is_some() {
+            return self.lend(lent, caller).ok_or(None);
+        }
+        self.slots.slot(lent.right()).count_loan();
+        Ok(lent)
+    }
+
+    /// The connection, if it may be lent. `Err` has it when it must be validated first and enough are already.
     #[inline(always)]
-    fn examine(&self, held: Held, caller: Caller) -> Result<Held, Option<Held>> {
+    fn examine(&self, held: Held) -> Result<Lent, Option<Held>> {
         let slot = self.slots.slot(&held);
         if self.tick.load(Ordering::Relaxed) >= slot.due_at.load(Ordering::Relaxed) {
             return Err(self.examine_closely(held));
         }
-        let mut rescue = Rescue { core: self, held: Some(held) };
-        if rescue.connection().is_some_and(|connection| self.manager.looks_alive(connection)) {
-            let held = rescue.disarm();
-            if self.extras.is_some() {
-                return self.lend(held, caller).ok_or(None);
-            }
-            self.slots.slot(&held).count_loan();
-            return Ok(held);
-        }
-        self.retire(rescue.disarm(), Reason::Broken);
-        Err(None)
+        let mut rescue = Rescue::new(self, held).ok_or(None)?;
+        // If it does not, what remains to be done is what a rescue does.
+        if self.manager.looks_alive(rescue.connection()) { Ok(rescue.disarm()) } else { Err(None) }
     }
 
     /// Something is due: the connection's life is over, or it must be validated first.
@@ -247,13 +277,13 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     /// The first idle connection that may be lent. `due` may not, until some validation has ended; nor may others, but
     /// behind them there may be one that needs none.
     #[cold]
-    fn look_further(&self, due: Option<Held>, caller: Caller) -> Option<Held> {
+    fn look_further(&self, due: Option<Held>, caller: Caller) -> Option<Lent> {
         let retire_calls = self.retire_calls.load(Ordering::Relaxed);
         let mut passed_over = PassedOver { core: self, due: Vec::from_iter(due), retire_calls };
         loop {
             let Some(held) = self.spared_if_asked(self.take_idle()?) else { continue };
-            match self.examine(held, caller) {
-                Ok(held) => return Some(held),
+            match self.examine_to_lend(held, caller) {
+                Ok(lent) => return Some(lent),
                 Err(due) => passed_over.due.extend(due),
             }
         }
@@ -270,13 +300,13 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
 
     /// Any idle connection that may be lent, for somebody who is already in line or has no reason to be.
     #[cold]
-    pub(crate) fn look(&self, caller: Caller) -> Option<Held> {
+    pub(crate) fn look(&self, caller: Caller) -> Option<Lent> {
         if self.is_paused() { None } else { self.look_further(None, caller) }
     }
 
     /// The connection that was handed over, if it may be lent; else the next one that may.
     #[cold]
-    pub(crate) fn inspect_handed(&self, held: Held, caller: Caller) -> Option<Held> {
+    pub(crate) fn inspect_handed(&self, held: Held, caller: Caller) -> Option<Lent> {
         match self.spared_if_asked(held) {
             Some(held) => self.inspect(held, caller),
             None => self.look(caller),
@@ -287,19 +317,39 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         self.idle.take(&self.slots).or_else(|| self.reserve.draw(&self.slots))
     }
 
-    /// A connection comes back. `broken`: its holder knows that it is, or panicked.
+    /// A connection comes back.
+    ///
+    /// What nearly every checkin does, and one way out of line for all the rest: that keeps the guard's drop, which consists of
+    /// this, so small that the compiler inlines it into the caller. As a call it costs a sixth of the cycle.
     #[inline(always)]
-    pub(crate) fn checkin(&self, held: Held, broken: bool) {
+    pub(crate) fn checkin(&self, lent: Lent, doubts: Doubts) {
         let start = Start::now();
-        let (held, broken) = if self.extras.is_some() { self.take_back(held, broken) } else { (held, broken) };
-        let mut rescue = Rescue { core: self, held: Some(held) };
-        let Some(connection) = rescue.connection() else { return };
-        if broken || self.manager.has_broken(connection) {
-            // What remains to be done is what a rescue does.
+        if !doubts.are_out_of_the_question() || self.waiters.attention_hint() != 0 || !self.is_fresh(lent.right()) {
+            return self.settle(lent, doubts, start);
+        }
+        let mut rescue = Rescue { core: self, lent: Some(lent) };
+        if self.manager.has_broken(rescue.connection()) {
             return;
         }
-        let dirty = self.manager.is_dirty(connection);
-        let held = rescue.disarm();
+        if self.manager.is_dirty(rescue.connection()) {
+            return self.submit_check(Job::Reset, rescue.disarm().into_right());
+        }
+        self.give(rescue.disarm().into_right());
+        self.clocks.book(timing::Phase::Checkin, start);
+    }
+
+    /// A checkin with something to it: somebody waits or wants to know, the connection is no good, a new tick has begun.
+    #[cold]
+    #[inline(never)]
+    fn settle(&self, mut lent: Lent, doubts: Doubts, start: Start) {
+        let broken = doubts.confirmed();
+        let broken = if self.extras.is_some() { self.take_back(&mut lent, broken) } else { broken };
+        let mut rescue = Rescue { core: self, lent: Some(lent) };
+        if broken || self.manager.has_broken(rescue.connection()) {
+            return;
+        }
+        let dirty = self.manager.is_dirty(rescue.connection());
+        let held = rescue.disarm().into_right();
         if dirty {
             self.submit_check(Job::Reset, held);
         } else {
@@ -308,16 +358,20 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         self.clocks.book(timing::Phase::Checkin, start);
     }
 
-    /// A sound connection becomes idle, from now on, unless its life is over.
+    /// Whether the slot's ages are those of this tick. Within one tick nothing changes, and stores that are left out do not
+    /// hold up the barrier in `give`.
     #[inline(always)]
+    fn is_fresh(&self, held: &Held) -> bool {
+        self.tick.load(Ordering::Relaxed) == self.slots.slot(held).idle_since.load(Ordering::Relaxed)
+    }
+
+    /// A sound connection becomes idle, from now on, unless its life is over.
     pub(crate) fn freshen(&self, held: Held) {
-        let tick = self.tick.load(Ordering::Relaxed);
-        // Within one tick nothing changes (unless every checkout is to be validated), and stores that are left out do not
-        // hold up the barrier in `give`.
-        if tick == self.slots.slot(&held).idle_since.load(Ordering::Relaxed) && self.validate_after != 0 {
-            return self.make_idle(held);
+        if self.is_fresh(&held) {
+            self.make_idle(held)
+        } else {
+            self.freshen_at(held, self.tick.load(Ordering::Relaxed))
         }
-        self.freshen_at(held, tick);
     }
 
     #[cold]
@@ -339,7 +393,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         let tick = self.ticks_now();
         let expires_at = slot.expires_at.load(Ordering::Relaxed);
         // One tick back, so that the next checkin sets the ages even if it comes within this tick.
-        slot.idle_since.store(self.tick.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+        slot.idle_since.store(self.tick.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
         slot.due_at
             .store(expires_at.min(tick.saturating_add(self.validate_after.max(VALIDATED_FOR))), Ordering::Relaxed);
         self.make_idle(held);
@@ -348,7 +402,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     /// A connection becomes idle, or goes to whoever has waited too long for it.
     #[inline(always)]
     pub(crate) fn make_idle(&self, held: Held) {
-        if self.waiters.attention_hint() != 0 {
+        if self.waiters.attention_hint() & !EXTRAS != 0 {
             return self.make_idle_with_waiters(held);
         }
         self.give(held);
@@ -357,7 +411,17 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     /// A connection becomes idle; then the look for waiters that every `give` owes them.
     #[inline(always)]
     fn give(&self, held: Held) {
-        self.idle.give(&self.slots, held);
+        let index = held.index();
+        self.idle.put(&self.slots, held);
+        // Both in one branch: see `checkin`.
+        if self.idle.hides() | (self.waiters.attention() & (NOTIFY | CLOSED | RETIRE) != 0) {
+            self.finish_give(index);
+        }
+    }
+
+    #[inline(never)]
+    fn finish_give(&self, index: usize) {
+        self.idle.announce(index);
         if self.waiters.attention() & (NOTIFY | CLOSED | RETIRE) != 0 {
             self.attend_after_give();
         }
@@ -393,9 +457,9 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         }
     }
 
-    /// Milliseconds since the start, by the clock.
+    /// The tick, by the clock.
     pub(crate) fn ticks_now(&self) -> u64 {
-        ticks(now().saturating_duration_since(self.started))
+        ticks(now().saturating_duration_since(self.started)).max(FIRST_TICK)
     }
 
     pub(crate) fn state(&self) -> State {
@@ -533,26 +597,40 @@ impl<M: Manager, I: IdleSet> Drop for PassedOver<'_, M, I> {
 /// retired: nobody knows what state it is in.
 struct Rescue<'a, M: Manager, I: IdleSet> {
     core: &'a Core<M, I>,
-    held: Option<Held>,
+    lent: Option<Lent>,
 }
 
-impl<M: Manager, I: IdleSet> Rescue<'_, M, I> {
+impl<'a, M: Manager, I: IdleSet> Rescue<'a, M, I> {
+    /// `None`: there is nothing in the slot, and it is on its way to being filled again.
     #[inline(always)]
-    fn connection(&mut self) -> Option<&mut M::Connection> {
-        self.core.slots.connection_mut(self.held.as_mut()?).as_mut()
+    fn new(core: &'a Core<M, I>, held: Held) -> Option<Self> {
+        match core.slots.lent(held) {
+            Ok(lent) => Some(Self { core, lent: Some(lent) }),
+            Err(held) => {
+                core.retire(held, Reason::Broken);
+                None
+            }
+        }
     }
 
     #[inline(always)]
-    fn disarm(mut self) -> Held {
-        self.held.take().expect("a rescue is disarmed once")
+    fn connection(&mut self) -> &mut M::Connection {
+        self.core.slots.lent_mut(self.lent.as_mut().expect(NOT_DISARMED))
+    }
+
+    #[inline(always)]
+    fn disarm(mut self) -> Lent {
+        self.lent.take().expect(NOT_DISARMED)
     }
 }
+
+const NOT_DISARMED: &str = "a rescue is disarmed once, and last";
 
 impl<M: Manager, I: IdleSet> Drop for Rescue<'_, M, I> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(held) = self.held.take() {
-            self.core.retire(held, Reason::Broken);
+        if let Some(lent) = self.lent.take() {
+            self.core.retire(lent.into_right(), Reason::Broken);
         }
     }
 }

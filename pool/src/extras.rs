@@ -18,7 +18,7 @@ use crate::histogram::Recorders;
 use crate::hooks::{Hooks, caught};
 use crate::idle::IdleSet;
 use crate::loans::Loan;
-use crate::slot::Held;
+use crate::slot::{Held, Lent};
 use crate::sync::{Mutex, now};
 use crate::{Histograms, Manager};
 
@@ -206,25 +206,24 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
 
     /// The last step of a checkout: gives the connection to `caller`, or gives it up.
     #[cold]
-    pub(crate) fn lend(&self, mut held: Held, caller: Caller) -> Option<Held> {
+    pub(crate) fn lend(&self, mut lent: Lent, caller: Caller) -> Option<Lent> {
         if let Some(hook) = &self.hooks.on_acquire {
-            let connection = self.slots.connection_mut(&mut held).as_mut();
+            let connection = self.slots.lent_mut(&mut lent);
             // Caught, so the right to the slot cannot be lost here.
-            let passed = connection.map(|connection| caught(Call::OnAcquire, || hook(connection)));
-            if let Some(Err(error)) = passed {
-                return self.give_up_on(held, error);
+            if let Err(error) = caught(Call::OnAcquire, || hook(connection)) {
+                return self.give_up_on(lent.into_right(), error);
             }
-            self.accepted(&held);
+            self.accepted(lent.right());
         }
-        let slot = self.slots.slot(&held);
-        slot.count_loan();
-        let Some(extras) = &self.extras else { return Some(held) };
+        let held = lent.right();
+        self.slots.slot(held).count_loan();
+        let Some(extras) = &self.extras else { return Some(lent) };
         if !extras.wants_times && caller.since_ns == AT_ONCE {
-            return Some(held);
+            return Some(lent);
         }
         let time = now();
         let time_ns = nanos(time.saturating_duration_since(self.started));
-        let record = extras.record(&held);
+        let record = extras.record(held);
         let connection = record.id.load(Ordering::Relaxed);
         // Zero for `AT_ONCE`, which is later than any time.
         let waited = Duration::from_nanos(time_ns.saturating_sub(caller.since_ns));
@@ -239,10 +238,10 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         if self.config.slow_acquire.is_some_and(|slow| waited > slow) {
             self.warn_of_slow_acquire(connection, waited, caller.site);
         }
-        Some(held)
+        Some(lent)
     }
 
-    fn give_up_on(&self, held: Held, error: CallError<M::Error>) -> Option<Held> {
+    fn give_up_on(&self, held: Held, error: CallError<M::Error>) -> Option<Lent> {
         self.call_failed(&held, error);
         self.retire(held, CloseReason::Broken);
         None
@@ -263,20 +262,19 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
 
     /// The first step of a checkin: the loan is over. Says whether the connection is broken.
     #[cold]
-    pub(crate) fn take_back(&self, mut held: Held, is_broken: bool) -> (Held, bool) {
-        let Some(extras) = &self.extras else { return (held, is_broken) };
-        let held_for = extras.end_loan(&held, self.started);
-        let id = extras.id_at(held.index());
+    pub(crate) fn take_back(&self, lent: &mut Lent, is_broken: bool) -> bool {
+        let Some(extras) = &self.extras else { return is_broken };
+        let held_for = extras.end_loan(lent.right(), self.started);
+        let id = extras.id_at(lent.right().index());
         self.emit(Event::CheckedIn { connection: id, held_for });
-        let Some(hook) = self.hooks.on_checkin.as_ref().filter(|_| !is_broken) else { return (held, is_broken) };
-        let connection = self.slots.connection_mut(&mut held).as_mut();
-        let passed = connection.map(|connection| caught(Call::OnCheckin, || hook(connection)));
-        match passed {
-            Some(Err(error)) => {
-                self.call_failed(&held, error);
-                (held, true)
+        let Some(hook) = self.hooks.on_checkin.as_ref().filter(|_| !is_broken) else { return is_broken };
+        let connection = self.slots.lent_mut(lent);
+        match caught(Call::OnCheckin, || hook(connection)) {
+            Ok(()) => false,
+            Err(error) => {
+                self.call_failed(lent.right(), error);
+                true
             }
-            _ => (held, false),
         }
     }
 

@@ -7,42 +7,74 @@ use std::sync::Arc;
 use crate::Manager;
 use crate::core::Core;
 use crate::idle::IdleSet;
-use crate::slot::Held;
+use crate::slot::Lent;
 
-const HAS_CONNECTION: &str = "a lent slot has a connection";
+const HAS_CONNECTION: &str = "a guard has its connection until it ends";
+
+/// Why a connection that comes back may have to be closed. Zero for nearly all of them.
+///
+/// As wide as the right beside it: bytes of padding in a guard would be moved with it, one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Doubts(u32);
+
+impl Doubts {
+    pub(crate) const NONE: Self = Self(0);
+    /// The holder has said so.
+    pub(crate) const BROKEN: Self = Self(1);
+    /// The thread was panicking already when the loan began, so that it is panicking at the end says nothing.
+    const BEGAN_IN_PANIC: Self = Self(2);
+
+    #[inline(always)]
+    fn at_start() -> Self {
+        if std::thread::panicking() { Self::BEGAN_IN_PANIC } else { Self::NONE }
+    }
+
+    fn add(&mut self, doubt: Self) {
+        self.0 |= doubt.0;
+    }
+
+    fn include(self, doubt: Self) -> bool {
+        self.0 & doubt.0 != 0
+    }
+
+    /// Whether there are none and can be none, for a quick answer; else [`confirmed`](Self::confirmed) decides.
+    #[inline(always)]
+    pub(crate) fn are_out_of_the_question(self) -> bool {
+        self == Self::NONE && !std::thread::panicking()
+    }
+
+    /// Whether the connection is broken. A holder that panics may have left it in the middle of something.
+    pub(crate) fn confirmed(self) -> bool {
+        self.include(Self::BROKEN) || (std::thread::panicking() && !self.include(Self::BEGAN_IN_PANIC))
+    }
+}
 
 /// What both guards do. The state of a loan, without the way to its pool.
 struct Loan {
-    held: Option<Held>,
-    is_broken: bool,
-    /// Whether this thread was panicking already when the loan began.
-    began_in_panic: bool,
+    lent: Option<Lent>,
+    doubts: Doubts,
 }
 
 impl Loan {
     #[inline(always)]
-    fn new(held: Held) -> Self {
-        Self { held: Some(held), is_broken: false, began_in_panic: std::thread::panicking() }
+    fn new(lent: Lent) -> Self {
+        Self { lent: Some(lent), doubts: Doubts::at_start() }
     }
 
     #[inline(always)]
     fn connection<'a, M: Manager, I>(&'a self, core: &'a Core<M, I>) -> &'a M::Connection {
-        let held = self.held.as_ref().expect(HAS_CONNECTION);
-        core.slots.connection(held).expect(HAS_CONNECTION)
+        core.slots.connection(self.lent.as_ref().expect(HAS_CONNECTION))
     }
 
     #[inline(always)]
     fn connection_mut<'a, M: Manager, I>(&'a mut self, core: &'a Core<M, I>) -> &'a mut M::Connection {
-        let held = self.held.as_mut().expect(HAS_CONNECTION);
-        core.slots.connection_mut(held).as_mut().expect(HAS_CONNECTION)
+        core.slots.lent_mut(self.lent.as_mut().expect(HAS_CONNECTION))
     }
 
     #[inline(always)]
     fn end<M: Manager, I: IdleSet>(&mut self, core: &Core<M, I>) {
-        if let Some(held) = self.held.take() {
-            // A holder that panics may have left the connection in the middle of something.
-            let panicked = std::thread::panicking() && !self.began_in_panic;
-            core.checkin(held, self.is_broken || panicked);
+        if let Some(lent) = self.lent.take() {
+            core.checkin(lent, self.doubts);
         }
     }
 
@@ -52,14 +84,16 @@ impl Loan {
         work: impl FnOnce(&mut M::Connection) -> Result<T, M::Error>,
     ) -> Result<T, M::Error> {
         let result = work(self.connection_mut(core));
-        if let Err(error) = &result {
-            self.is_broken |= core.manager.is_fatal(error);
+        if let Err(error) = &result
+            && core.manager.is_fatal(error)
+        {
+            self.doubts.add(Doubts::BROKEN);
         }
         result
     }
 
     fn detach<M: Manager, I: IdleSet>(&mut self, core: &Core<M, I>) -> M::Connection {
-        let mut held = self.held.take().expect(HAS_CONNECTION);
+        let mut held = self.lent.take().expect(HAS_CONNECTION).into_right();
         let connection = core.slots.connection_mut(&mut held).take().expect(HAS_CONNECTION);
         core.note_detached(&held);
         core.begin_leaving(&held);
@@ -86,7 +120,7 @@ macro_rules! guard_methods {
 
         /// Says that the connection must not be lent again. It is closed when the guard is dropped.
         pub fn mark_broken(&mut self) {
-            self.loan.is_broken = true;
+            self.loan.doubts.add(Doubts::BROKEN);
         }
 
         /// Takes the connection out of the pool, which may open another one in its place.
@@ -137,8 +171,8 @@ pub struct Guard<'p, M: Manager, I: IdleSet> {
 
 impl<'p, M: Manager, I: IdleSet> Guard<'p, M, I> {
     #[inline(always)]
-    pub(crate) fn new(core: &'p Core<M, I>, held: Held) -> Self {
-        Self { core, loan: Loan::new(held) }
+    pub(crate) fn new(core: &'p Core<M, I>, lent: Lent) -> Self {
+        Self { core, loan: Loan::new(lent) }
     }
 
     guard_methods!();
@@ -156,8 +190,8 @@ pub struct OwnedGuard<M: Manager, I: IdleSet> {
 
 impl<M: Manager, I: IdleSet> OwnedGuard<M, I> {
     #[inline(always)]
-    pub(crate) fn new(core: Arc<Core<M, I>>, held: Held) -> Self {
-        Self { core, loan: Loan::new(held) }
+    pub(crate) fn new(core: Arc<Core<M, I>>, lent: Lent) -> Self {
+        Self { core, loan: Loan::new(lent) }
     }
 
     guard_methods!();

@@ -46,7 +46,26 @@ pub(crate) mod sealed {
         fn take<C>(&self, slots: &SlotTable<C>) -> Option<Held>;
 
         /// Makes a slot idle.
-        fn give<C>(&self, slots: &SlotTable<C>, held: Held);
+        fn give<C>(&self, slots: &SlotTable<C>, held: Held) {
+            let index = held.index();
+            self.put(slots, held);
+            if self.hides() {
+                self.announce(index);
+            }
+        }
+
+        /// The part of [`give`](Self::give) that is all there is to it in nearly every pool, to be inlined or called as suits
+        /// the set. In a set that [`hides`](Self::hides) slots [`announce`](Self::announce) must follow.
+        fn put<C>(&self, slots: &SlotTable<C>, held: Held);
+
+        /// Whether a slot that was put may not be found until it is announced.
+        #[inline(always)]
+        fn hides(&self) -> bool {
+            false
+        }
+
+        /// Sees to it that a slot that was put is found. The look for waiters counts from here.
+        fn announce(&self, _index: usize) {}
 
         /// Whether `take` would find something. A hint.
         fn has_idle<C>(&self, slots: &SlotTable<C>) -> bool;

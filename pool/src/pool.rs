@@ -90,7 +90,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     #[inline(always)]
     #[track_caller]
     pub fn get(&self) -> Result<Guard<'_, M, I>, AcquireError<M::Error>> {
-        self.get_timeout(self.core.config.acquire_timeout)
+        Ok(Guard::new(&self.core, self.core.acquire(None)?))
     }
 
     /// Lends a connection, waiting for it up to `timeout`, whatever `acquire_timeout` is.
@@ -101,11 +101,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     #[inline(always)]
     #[track_caller]
     pub fn get_timeout(&self, timeout: Duration) -> Result<Guard<'_, M, I>, AcquireError<M::Error>> {
-        let held = match self.core.checkout() {
-            Some(held) => held,
-            None => self.core.acquire_blocking(timeout)?,
-        };
-        Ok(Guard::new(&self.core, held))
+        Ok(Guard::new(&self.core, self.core.acquire(Some(timeout))?))
     }
 
     /// Lends a connection if one is idle. Never waits and never connects.
@@ -127,7 +123,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     #[inline]
     #[track_caller]
     pub fn get_async(&self) -> Acquire<'_, M, I> {
-        self.get_async_timeout(self.core.config.acquire_timeout)
+        Acquire::new(&self.core, None)
     }
 
     /// Lends a connection, awaiting it up to `timeout`, whatever `acquire_timeout` is.
@@ -138,7 +134,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     #[inline]
     #[track_caller]
     pub fn get_async_timeout(&self, timeout: Duration) -> Acquire<'_, M, I> {
-        Acquire::new(&self.core, timeout)
+        Acquire::new(&self.core, Some(timeout))
     }
 
     /// Like [`get`](Self::get), with a guard that borrows nothing.
@@ -149,7 +145,8 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     #[inline(always)]
     #[track_caller]
     pub fn get_owned(&self) -> Result<OwnedGuard<M, I>, AcquireError<M::Error>> {
-        self.get_owned_timeout(self.core.config.acquire_timeout)
+        let lent = self.core.acquire(None)?;
+        Ok(OwnedGuard::new(Arc::clone(&self.core), lent))
     }
 
     /// Like [`get_timeout`](Self::get_timeout), with a guard that borrows nothing.
@@ -160,11 +157,8 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     #[inline(always)]
     #[track_caller]
     pub fn get_owned_timeout(&self, timeout: Duration) -> Result<OwnedGuard<M, I>, AcquireError<M::Error>> {
-        let held = match self.core.checkout() {
-            Some(held) => held,
-            None => self.core.acquire_blocking(timeout)?,
-        };
-        Ok(OwnedGuard::new(Arc::clone(&self.core), held))
+        let lent = self.core.acquire(Some(timeout))?;
+        Ok(OwnedGuard::new(Arc::clone(&self.core), lent))
     }
 
     /// Like [`try_get`](Self::try_get), with a guard that borrows nothing.
@@ -186,7 +180,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     #[inline]
     #[track_caller]
     pub fn get_owned_async(&self) -> AcquireOwned<M, I> {
-        self.get_owned_async_timeout(self.core.config.acquire_timeout)
+        AcquireOwned::new(Arc::clone(&self.core), None)
     }
 
     /// Like [`get_async_timeout`](Self::get_async_timeout), with a future and a guard that borrow nothing.
@@ -197,7 +191,7 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     #[inline]
     #[track_caller]
     pub fn get_owned_async_timeout(&self, timeout: Duration) -> AcquireOwned<M, I> {
-        AcquireOwned::new(Arc::clone(&self.core), timeout)
+        AcquireOwned::new(Arc::clone(&self.core), Some(timeout))
     }
 
     /// The pool's counts at this moment.

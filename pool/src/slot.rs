@@ -53,7 +53,7 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 #[must_use = "a dropped right is a slot lost for good"]
 pub(crate) struct Held {
-    /// The slot's index plus one, so that an `Option<Held>` is as small as a `Held`.
+    /// The slot's index behind a bit that is always set, so that an `Option<Held>` is as small as a `Held`.
     number: NonZeroU32,
 }
 
@@ -61,12 +61,29 @@ impl Held {
     /// Private to this file: rights are made with their table, and by [`SlotTable::claim`].
     #[inline(always)]
     fn new(index: usize) -> Self {
-        Self { number: NonZeroU32::MIN.saturating_add(index as u32) }
+        Self { number: NonZeroU32::MIN | ((index as u32) << 1) }
     }
 
     #[inline(always)]
     pub(crate) fn index(&self) -> usize {
-        self.number.get() as usize - 1
+        (self.number.get() >> 1) as usize
+    }
+}
+
+/// The right to a slot that has a connection, and keeps it as long as this exists: what a guard holds.
+#[derive(Debug)]
+#[must_use = "a dropped right is a slot lost for good"]
+pub(crate) struct Lent(Held);
+
+impl Lent {
+    #[inline(always)]
+    pub(crate) fn right(&self) -> &Held {
+        &self.0
+    }
+
+    #[inline(always)]
+    pub(crate) fn into_right(self) -> Held {
+        self.0
     }
 }
 
@@ -139,7 +156,7 @@ impl<C> SlotTable<C> {
         debug_assert!(held.index() < self.slots.len(), "a right of another table");
         // SAFETY: a right is made by `new` or `claim` for an index of this table, whose length never changes, and a
         // pool's rights never leave the pool. The check would cost a checkout and checkin a fifth of their time.
-        unsafe { self.slots.get_unchecked(held.index()) }
+        unsafe { &*self.slots.as_ptr().add(held.index()) }
     }
 
     #[inline]
@@ -147,12 +164,27 @@ impl<C> SlotTable<C> {
         &self.slots[index]
     }
 
-    /// The connection of the slot, if it has one.
+    /// The right as one to a slot with a connection. Gives it back if there is none.
     #[inline(always)]
-    pub(crate) fn connection<'a>(&'a self, held: &'a Held) -> Option<&'a C> {
-        let cell = self.slot(held).connection.get();
-        // SAFETY: `held` is the only right to this slot and is borrowed, so nobody has a unique reference.
-        unsafe { (*cell).as_ref() }
+    pub(crate) fn lent(&self, mut held: Held) -> Result<Lent, Held> {
+        if self.connection_mut(&mut held).is_some() { Ok(Lent(held)) } else { Err(held) }
+    }
+
+    /// The connection of a lent slot.
+    #[inline(always)]
+    pub(crate) fn connection<'a>(&'a self, lent: &'a Lent) -> &'a C {
+        let cell = self.slot(&lent.0).connection.get();
+        // SAFETY: `lent` has the only right to this slot and is borrowed, so nobody has a unique reference. There was a
+        // connection when it was made, in `lent`, and whoever takes one out needs the right itself, unique.
+        unsafe { (*cell).as_ref().unwrap_unchecked() }
+    }
+
+    /// The connection of a lent slot, to be used.
+    #[inline(always)]
+    pub(crate) fn lent_mut<'a>(&'a self, lent: &'a mut Lent) -> &'a mut C {
+        let cell = self.slot(&lent.0).connection.get();
+        // SAFETY: as in `connection`; and `lent` is borrowed uniquely, so nobody else has any reference.
+        unsafe { (*cell).as_mut().unwrap_unchecked() }
     }
 
     /// The place of the slot's connection, to use, fill or empty.

@@ -43,7 +43,7 @@ fn core<I: IdleSet>(config: Config) -> Arc<Core<Counting, I>> {
 }
 
 fn waiting<I: IdleSet>(core: &Core<Counting, I>) -> std::pin::Pin<Box<Acquire<'_, Counting, I>>> {
-    let mut acquire = Box::pin(Acquire::new(core, Duration::from_secs(3600)));
+    let mut acquire = Box::pin(Acquire::new(core, Some(Duration::from_secs(3600))));
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(acquire.as_mut().poll(&mut context).is_pending());
     acquire

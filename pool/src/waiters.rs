@@ -72,6 +72,8 @@ pub(crate) const COMING: u32 = 8;
 pub(crate) const RETIRE: u32 = 16;
 /// Nobody is served.
 pub(crate) const PAUSED: u32 = 32;
+/// Something is done for each loan on request: see [`extras`](crate::extras). For as long as the pool lives.
+pub(crate) const EXTRAS: u32 = 64;
 /// What keeps a newcomer from taking an idle connection without a closer look.
 pub(crate) const BARRED: u32 = CLOSED | LINE | RETIRE | PAUSED;
 
@@ -204,7 +206,7 @@ impl<F: Clone> Waiters<F> {
         }
     }
 
-    /// Raises or lowers [`RETIRE`] or [`PAUSED`]. Whoever raises one must look for what was idle before.
+    /// Raises or lowers [`RETIRE`], [`PAUSED`] or [`EXTRAS`]. Whoever raises one must look for what was idle before.
     pub(crate) fn set(&self, bit: u32, is_raised: bool) {
         let mut line = self.line.lock();
         if is_raised {

@@ -4,7 +4,7 @@ use crossbeam::queue::ArrayQueue;
 
 use super::{IdleSet, sealed::Set};
 use crate::slot::{Held, Phase, SlotTable};
-use crate::sync::atomic::Ordering;
+use crate::sync::atomic::{Ordering, fence};
 
 /// Slot numbers in a bounded lock-free queue, first in, first out.
 ///
@@ -36,14 +36,14 @@ impl Set for LockFreeQueue {
     /// it. So if the look for waiters that follows (a SeqCst load) missed a waiter, the waiter's registration comes
     /// later in the single order of SeqCst operations than the tail's move, and its pop finds the cell. Checked by
     /// random schedules and the stress test; loom cannot see into the queue.
-    #[inline(always)]
-    fn give<C>(&self, slots: &SlotTable<C>, held: Held) {
+    #[inline(never)]
+    fn put<C>(&self, slots: &SlotTable<C>, held: Held) {
         slots.mark_queued(&held);
         let mut held = held;
         // There are as many cells as rights, so there is room; a refusal could only be a stale look at the head.
         while let Err(refused) = self.idle.push(held) {
             held = refused;
-            crate::sync::atomic::fence(Ordering::SeqCst);
+            fence(Ordering::SeqCst);
         }
     }
 

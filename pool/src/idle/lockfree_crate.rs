@@ -43,7 +43,7 @@ impl Set for LockfreeCrateQueue {
     /// The fence orders the push before the look for waiters; a pop that missed this push because another one was
     /// unfinished is made up for by that other one's look.
     #[inline]
-    fn give<C>(&self, slots: &SlotTable<C>, held: Held) {
+    fn put<C>(&self, slots: &SlotTable<C>, held: Held) {
         let index = held.index();
         slots.release(held);
         self.idle.push(index);

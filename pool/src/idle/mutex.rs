@@ -29,7 +29,7 @@ impl Set for MutexQueue {
     /// The lock orders a `give` and a `take`: if the take came first, the waiter's registration, which precedes it,
     /// happens before this lock is taken, and the look that follows sees it. Model-checked: `no_lost_wakeup_mutex`.
     #[inline(always)]
-    fn give<C>(&self, slots: &SlotTable<C>, held: Held) {
+    fn put<C>(&self, slots: &SlotTable<C>, held: Held) {
         slots.mark_queued(&held);
         self.idle.lock().push(held);
     }

@@ -102,14 +102,21 @@ impl Set for Slots {
         self.search(slots)
     }
 
-    /// `release` is a full barrier, and so is the fence below: the look for waiters that follows is not older than the
-    /// moment the slot could be found. Model-checked: `no_lost_wakeup_slots`.
+    /// `release` is a full barrier, and so is the fence in `announce`: the look for waiters that follows is not older than
+    /// the moment the slot could be found. Model-checked: `no_lost_wakeup_slots`.
     #[inline(always)]
-    fn give<C>(&self, slots: &SlotTable<C>, held: Held) {
-        let index = held.index();
+    fn put<C>(&self, slots: &SlotTable<C>, held: Held) {
         slots.release(held);
-        if !self.groups.is_empty() {
-            let maybe_idle = &self.groups[index / GROUP];
+    }
+
+    #[inline(always)]
+    fn hides(&self) -> bool {
+        !self.groups.is_empty()
+    }
+
+    /// Something in the slot's group is idle.
+    fn announce(&self, index: usize) {
+        if let Some(maybe_idle) = self.groups.get(index / GROUP) {
             // SeqCst, like the swap in `release`: a relaxed load could be older than the swap (on ARM it can).
             if !maybe_idle.load(Ordering::SeqCst) {
                 maybe_idle.store(true, Ordering::Relaxed);

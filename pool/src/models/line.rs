@@ -51,18 +51,18 @@ pub(super) fn lend<M: crate::Manager, I: IdleSet>(core: &Core<M, I>) -> Guard<'_
 
 /// Acquires as a blocked thread does, and returns the connection at once.
 pub(super) fn acquire<I: IdleSet>(core: &Core<Toy, I>) {
-    let held = core.acquire_blocking(HOUR).expect("a connection");
+    let held = core.acquire_blocking(Some(HOUR)).expect("a connection");
     drop(Guard::new(core, held));
 }
 
 /// Acquires as a task does.
 pub(super) fn acquire_async<I: IdleSet>(core: &Core<Toy, I>) {
-    drop(block_on(Acquire::new(core, HOUR)).expect("a connection"));
+    drop(block_on(Acquire::new(core, Some(HOUR))).expect("a connection"));
 }
 
 /// A task that is polled once and then given up.
 fn give_up<I: IdleSet>(core: &Core<Toy, I>) {
-    poll_and_drop(Acquire::new(core, HOUR));
+    poll_and_drop(Acquire::new(core, Some(HOUR)));
 }
 
 /// A checkin races with one caller who finds nothing idle and goes to sleep.
@@ -161,7 +161,7 @@ fn a_passed_handoff_is_not_lost_mutex() {
 /// Acquires and keeps the connection.
 #[expect(clippy::forget_non_drop, reason = "says that the right is lost on purpose")]
 fn acquire_for_good<I: IdleSet>(core: &Core<Toy, I>) {
-    std::mem::forget(core.acquire_blocking(HOUR).expect("a connection"));
+    std::mem::forget(core.acquire_blocking(Some(HOUR)).expect("a connection"));
 }
 
 /// While one thread is on its way from sleep, checkins look after nobody else. Nothing ever comes back here, so the
@@ -228,7 +228,7 @@ fn a_timeout_meets_a_checkin<I: IdleSet>(fairness: Fairness) {
     a_checkin_meets_two::<I>(
         fairness,
         |core| {
-            let mut acquire = std::pin::pin!(Acquire::new(core, Duration::from_millis(1)));
+            let mut acquire = std::pin::pin!(Acquire::new(core, Some(Duration::from_millis(1))));
             let waker = waker_of_this_thread();
             let mut context = std::task::Context::from_waker(&waker);
             if acquire.as_mut().poll(&mut context).is_pending() {

@@ -14,6 +14,7 @@ use crate::acquire::AcquireOwned;
 use crate::config::Config;
 use crate::core::Core;
 use crate::extras::Caller;
+use crate::guard::Doubts;
 use crate::hooks::Hooks;
 use crate::idle::{IdleSet, MutexQueue, Slots};
 use crate::slot::Phase;
@@ -64,7 +65,7 @@ fn a_purge_is_over<I: IdleSet>() {
         let held = core.checkout().expect("nobody else is there yet");
         let returning = {
             let core = Arc::clone(&core);
-            thread::spawn(move || core.checkin(held, false))
+            thread::spawn(move || core.checkin(held, Doubts::NONE))
         };
         core.purge();
         let lent = core.checkout().or_else(|| core.look(Caller::here()));
@@ -174,7 +175,7 @@ fn a_resumption_loses_no_handoff_mutex() {
 
 /// A task that is polled once, so that it stands in line.
 fn absent<I: IdleSet>(core: &Arc<Core<Toy, I>>) -> Pin<Box<AcquireOwned<Toy, I>>> {
-    let mut task = Box::pin(AcquireOwned::new(Arc::clone(core), HOUR));
+    let mut task = Box::pin(AcquireOwned::new(Arc::clone(core), Some(HOUR)));
     let waker = waker_of_this_thread();
     assert!(task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     task

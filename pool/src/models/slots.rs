@@ -36,9 +36,9 @@ fn a_slot_has_one_holder() {
             thread::spawn(move || use_it(&table))
         };
         let uses = use_it(&table) + other.join().unwrap();
-        let held = table.claim(0).expect("nobody else is left");
-        assert_eq!(table.connection(&held), Some(&uses));
-        table.release(held);
+        let lent = table.lent(table.claim(0).expect("nobody else is left")).expect("filled above");
+        assert_eq!(table.connection(&lent), &uses);
+        table.release(lent.into_right());
     });
 }
 

@@ -407,7 +407,8 @@ fn the_breaker_is_told_when_it_opens_and_closes<I: IdleSet>() {
         let told = diary.of_the_pool();
         let Some(Told::BreakerClosed(open_for)) = told.last() else { panic!("{told:?}") };
         assert!(*open_for >= open_at_least, "{open_for:?}");
-        // Nothing is to be left for the next outage.
+        // Nothing is to be left for the next outage, nor to arrive in the middle of it.
+        eventually("no attempt is under way", || pool.state().connecting == 0);
         database.kill_connections();
     }
     assert_eq!(pool.counters().breaker_openings, 3);
