@@ -20,8 +20,10 @@ pub(super) struct Patience {
 }
 
 impl Patience {
+    /// Loans count as long until they are known to be short: most are queries, and until a pool has learnt better its first
+    /// waiters would pay.
     pub(super) fn new(bound: Duration) -> Self {
-        Self { bound, votes: 0 }
+        Self { bound, votes: SURE }
     }
 
     /// How long a loan has taken, or several have on the average, the time between two of them included.
@@ -49,8 +51,8 @@ mod tests {
     }
 
     #[test]
-    fn newcomers_may_pass_for_the_whole_bound_until_loans_are_known_to_be_long() {
-        assert_eq!(after([]).bound(), BOUND);
+    fn newcomers_may_pass_for_the_whole_bound_when_loans_are_known_to_be_short() {
+        assert_eq!(after([]).bound(), BOUND / 8);
         assert_eq!(after([SHORT_LOAN; 100]).bound(), BOUND);
         assert_eq!(after([LONG_LOAN; 100]).bound(), BOUND / 8);
     }
@@ -58,6 +60,7 @@ mod tests {
     #[test]
     fn one_loan_that_was_held_up_decides_nothing() {
         let mut patience = after([SHORT_LOAN; 10]);
+        assert_eq!(patience.bound(), BOUND);
         patience.note(Duration::from_millis(4));
         assert_eq!(patience.bound(), BOUND);
         let mut patience = after([LONG_LOAN; 10]);
