@@ -293,6 +293,8 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         slot.expires_at.store(tick.saturating_add(lifetime), Ordering::Relaxed);
         slot.checked_at.store(tick, Ordering::Relaxed);
         slot.loans_before.store(slot.loans.load(Ordering::Relaxed), Ordering::Relaxed);
+        // Of a loan that ended with the connection's leaving the pool.
+        slot.forget_doubts();
         // No tick: the first checkin sets the ages.
         slot.idle_since.store(NEVER, Ordering::Relaxed);
         self.slots.mark(&held, Phase::Lent);

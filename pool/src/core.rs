@@ -17,7 +17,6 @@ use crate::error::{AcquireError, ConnectError};
 pub(crate) use crate::events::CloseReason as Reason;
 use crate::events::Event;
 use crate::extras::{Caller, Extras};
-use crate::guard::Doubts;
 use crate::hooks::{Hooks, LastFailure};
 use crate::idle::IdleSet;
 use crate::loans::LoanWatch;
@@ -322,10 +321,10 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     /// What nearly every checkin does, and one way out of line for all the rest: that keeps the guard's drop, which consists of
     /// this, so small that the compiler inlines it into the caller. As a call it costs a sixth of the cycle.
     #[inline(always)]
-    pub(crate) fn checkin(&self, lent: Lent, doubts: Doubts) {
+    pub(crate) fn checkin(&self, lent: Lent) {
         let start = Start::now();
-        if !doubts.are_out_of_the_question() || self.waiters.attention_hint() != 0 || !self.is_fresh(lent.right()) {
-            return self.settle(lent, doubts, start);
+        if std::thread::panicking() || self.waiters.attention_hint() != 0 || !self.is_fresh(lent.right()) {
+            return self.settle(lent, start);
         }
         let mut rescue = Rescue { core: self, lent: Some(lent) };
         if self.manager.has_broken(rescue.connection()) {
@@ -341,8 +340,8 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     /// A checkin with something to it: somebody waits or wants to know, the connection is no good, a new tick has begun.
     #[cold]
     #[inline(never)]
-    fn settle(&self, mut lent: Lent, doubts: Doubts, start: Start) {
-        let broken = doubts.confirmed();
+    fn settle(&self, mut lent: Lent, start: Start) {
+        let broken = self.slots.slot(lent.right()).ends_broken();
         let broken = if self.extras.is_some() { self.take_back(&mut lent, broken) } else { broken };
         let mut rescue = Rescue { core: self, lent: Some(lent) };
         if broken || self.manager.has_broken(rescue.connection()) {

@@ -7,58 +7,25 @@ use std::sync::Arc;
 use crate::Manager;
 use crate::core::Core;
 use crate::idle::IdleSet;
-use crate::slot::Lent;
+use crate::slot::{Doubt, Lent};
 
 const HAS_CONNECTION: &str = "a guard has its connection until it ends";
 
-/// Why a connection that comes back may have to be closed. Zero for nearly all of them.
-///
-/// As wide as the right beside it: bytes of padding in a guard would be moved with it, one by one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Doubts(u32);
-
-impl Doubts {
-    pub(crate) const NONE: Self = Self(0);
-    /// The holder has said so.
-    pub(crate) const BROKEN: Self = Self(1);
-    /// The thread was panicking already when the loan began, so that it is panicking at the end says nothing.
-    const BEGAN_IN_PANIC: Self = Self(2);
-
-    #[inline(always)]
-    fn at_start() -> Self {
-        if std::thread::panicking() { Self::BEGAN_IN_PANIC } else { Self::NONE }
-    }
-
-    fn add(&mut self, doubt: Self) {
-        self.0 |= doubt.0;
-    }
-
-    fn include(self, doubt: Self) -> bool {
-        self.0 & doubt.0 != 0
-    }
-
-    /// Whether there are none and can be none, for a quick answer; else [`confirmed`](Self::confirmed) decides.
-    #[inline(always)]
-    pub(crate) fn are_out_of_the_question(self) -> bool {
-        self == Self::NONE && !std::thread::panicking()
-    }
-
-    /// Whether the connection is broken. A holder that panics may have left it in the middle of something.
-    pub(crate) fn confirmed(self) -> bool {
-        self.include(Self::BROKEN) || (std::thread::panicking() && !self.include(Self::BEGAN_IN_PANIC))
-    }
-}
-
 /// What both guards do. The state of a loan, without the way to its pool.
+///
+/// One word, so that a guard that is moved through memory is written and read in the same pieces; what else there is to know of a
+/// loan is with its slot.
 struct Loan {
     lent: Option<Lent>,
-    doubts: Doubts,
 }
 
 impl Loan {
     #[inline(always)]
-    fn new(lent: Lent) -> Self {
-        Self { lent: Some(lent), doubts: Doubts::at_start() }
+    fn new<M: Manager, I>(core: &Core<M, I>, lent: Lent) -> Self {
+        if std::thread::panicking() {
+            core.slots.slot(lent.right()).doubt(Doubt::BeganInPanic);
+        }
+        Self { lent: Some(lent) }
     }
 
     #[inline(always)]
@@ -74,7 +41,13 @@ impl Loan {
     #[inline(always)]
     fn end<M: Manager, I: IdleSet>(&mut self, core: &Core<M, I>) {
         if let Some(lent) = self.lent.take() {
-            core.checkin(lent, self.doubts);
+            core.checkin(lent);
+        }
+    }
+
+    fn mark_broken<M: Manager, I>(&mut self, core: &Core<M, I>) {
+        if let Some(lent) = &self.lent {
+            core.slots.slot(lent.right()).doubt(Doubt::Broken);
         }
     }
 
@@ -87,7 +60,7 @@ impl Loan {
         if let Err(error) = &result
             && core.manager.is_fatal(error)
         {
-            self.doubts.add(Doubts::BROKEN);
+            self.mark_broken(core);
         }
         result
     }
@@ -120,7 +93,7 @@ macro_rules! guard_methods {
 
         /// Says that the connection must not be lent again. It is closed when the guard is dropped.
         pub fn mark_broken(&mut self) {
-            self.loan.doubts.add(Doubts::BROKEN);
+            self.loan.mark_broken(&self.core);
         }
 
         /// Takes the connection out of the pool, which may open another one in its place.
@@ -172,7 +145,7 @@ pub struct Guard<'p, M: Manager, I: IdleSet> {
 impl<'p, M: Manager, I: IdleSet> Guard<'p, M, I> {
     #[inline(always)]
     pub(crate) fn new(core: &'p Core<M, I>, lent: Lent) -> Self {
-        Self { core, loan: Loan::new(lent) }
+        Self { core, loan: Loan::new(core, lent) }
     }
 
     guard_methods!();
@@ -191,7 +164,8 @@ pub struct OwnedGuard<M: Manager, I: IdleSet> {
 impl<M: Manager, I: IdleSet> OwnedGuard<M, I> {
     #[inline(always)]
     pub(crate) fn new(core: Arc<Core<M, I>>, lent: Lent) -> Self {
-        Self { core, loan: Loan::new(lent) }
+        let loan = Loan::new(&core, lent);
+        Self { core, loan }
     }
 
     guard_methods!();

@@ -25,7 +25,7 @@
 //! tick costs a nanosecond where a clock costs thirty. They are written by the holder alone and read by the upkeep
 //! thread as a hint, so `Relaxed` is enough.
 
-use std::num::NonZeroU32;
+use std::num::NonZeroUsize;
 
 use crate::state::State;
 use crate::sync::UnsafeCell;
@@ -54,19 +54,21 @@ pub(crate) enum Phase {
 #[must_use = "a dropped right is a slot lost for good"]
 pub(crate) struct Held {
     /// The slot's index behind a bit that is always set, so that an `Option<Held>` is as small as a `Held`.
-    number: NonZeroU32,
+    ///
+    /// As wide as a pointer, so that nothing that has one has padding: see [`Loan`](crate::guard).
+    number: NonZeroUsize,
 }
 
 impl Held {
     /// Private to this file: rights are made with their table, and by [`SlotTable::claim`].
     #[inline(always)]
     fn new(index: usize) -> Self {
-        Self { number: NonZeroU32::MIN | ((index as u32) << 1) }
+        Self { number: NonZeroUsize::MIN | (index << 1) }
     }
 
     #[inline(always)]
     pub(crate) fn index(&self) -> usize {
-        (self.number.get() >> 1) as usize
+        self.number.get() >> 1
     }
 }
 
@@ -111,6 +113,18 @@ pub(crate) struct Slot<C> {
     looked_at: AtomicU64,
     /// `loans` then.
     loans_at_look: AtomicU64,
+    /// The [`Doubt`]s of the present loan, a bit each.
+    doubts: AtomicU32,
+}
+
+/// Why a connection may have to be closed when it comes back.
+#[derive(Debug, Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum Doubt {
+    /// The holder has said so.
+    Broken = 1,
+    /// The thread was panicking already when the loan began, so that it is panicking at the end says nothing.
+    BeganInPanic = 2,
 }
 
 /// All slots of a pool.
@@ -140,6 +154,7 @@ impl<C> SlotTable<C> {
                 generation: AtomicU32::new(0),
                 looked_at: AtomicU64::new(0),
                 loans_at_look: AtomicU64::new(0),
+                doubts: AtomicU32::new(0),
             })
             .collect();
         let rights = (0..capacity).rev().map(Held::new).collect();
@@ -270,6 +285,28 @@ impl<C> Slot<C> {
     #[inline(always)]
     pub(crate) fn count_loan(&self) {
         self.loans.store(self.loans.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Notes something about the present loan. For the holder.
+    ///
+    /// It costs the slot its tick, which is how a checkin sees that there is something to look at.
+    #[cold]
+    pub(crate) fn doubt(&self, doubt: Doubt) {
+        self.doubts.store(self.doubts.load(Ordering::Relaxed) | doubt as u32, Ordering::Relaxed);
+        self.idle_since.store(NEVER, Ordering::Relaxed);
+    }
+
+    /// For whoever puts a new connection into the slot.
+    pub(crate) fn forget_doubts(&self) {
+        self.doubts.store(0, Ordering::Relaxed);
+    }
+
+    /// Ends the loan, on the thread that had it. Whether the connection is broken: a holder that panics may have left it in the
+    /// middle of something.
+    pub(crate) fn ends_broken(&self) -> bool {
+        let doubts = self.doubts.swap(0, Ordering::Relaxed);
+        let has = |doubt: Doubt| doubts & doubt as u32 != 0;
+        has(Doubt::Broken) || (std::thread::panicking() && !has(Doubt::BeganInPanic))
     }
 
     /// Nanoseconds per loan since the last call, the time between loans included; `None` the first time. For the holder.

@@ -14,7 +14,6 @@ use crate::acquire::AcquireOwned;
 use crate::config::Config;
 use crate::core::Core;
 use crate::extras::Caller;
-use crate::guard::Doubts;
 use crate::hooks::Hooks;
 use crate::idle::{IdleSet, MutexQueue, Slots};
 use crate::slot::Phase;
@@ -65,7 +64,7 @@ fn a_purge_is_over<I: IdleSet>() {
         let held = core.checkout().expect("nobody else is there yet");
         let returning = {
             let core = Arc::clone(&core);
-            thread::spawn(move || core.checkin(held, Doubts::NONE))
+            thread::spawn(move || core.checkin(held))
         };
         core.purge();
         let lent = core.checkout().or_else(|| core.look(Caller::here()));
