@@ -331,6 +331,7 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use super::positions::MAX_AHEAD;
     use super::*;
     use crate::protocol::event::Delivery;
     use crate::protocol::msgid;
@@ -399,6 +400,55 @@ mod tests {
             assert_eq!(outbox.offer(&message(2, seq), &LIMITS), Offered::Done);
         }
         assert_eq!(sent(&mut outbox), [6, 7]);
+        assert!(!outbox.needs_healing());
+    }
+
+    #[test]
+    fn of_what_comes_too_early_only_so_much_waits_and_the_rest_is_read_from_the_store() {
+        let limits = QueueLimits { frames: 2 * MAX_AHEAD, ..LIMITS };
+        let mut outbox = outbox();
+        outbox.offer(&message(2, 1), &limits);
+        let last = MAX_AHEAD as u64 + 2;
+        for seq in 3..=last {
+            assert_eq!(outbox.offer(&message(2, seq), &limits), Offered::Later, "{seq}");
+        }
+        assert!(outbox.positions.may_wait(), "the second may still come by itself");
+        outbox.offer(&message(2, last), &limits);
+        assert!(outbox.positions.may_wait(), "a repeat takes no place");
+        assert_eq!(outbox.offer(&message(2, last + 1), &limits), Offered::Later);
+        assert!(outbox.needs_healing() && !outbox.positions.may_wait());
+        // The second does come. What waited follows it; what did not still has to be read.
+        assert_eq!(outbox.offer(&message(2, 2), &limits), Offered::Done);
+        assert_eq!(sent(&mut outbox), (1..=last).collect::<Vec<_>>());
+        assert!(outbox.needs_healing() && !outbox.positions.may_wait());
+        outbox.positions.begin_healing();
+        let from = outbox.positions.last(message(2, 1).conversation, 0);
+        assert_eq!(from, last);
+        for seq in from + 1..=last + 2 {
+            assert_eq!(outbox.offer(&message(2, seq), &limits), Offered::Done);
+        }
+        assert_eq!(sent(&mut outbox), [last + 1, last + 2]);
+        assert!(!outbox.needs_healing());
+    }
+
+    #[test]
+    fn a_healing_read_begins_with_what_came_too_early_forgotten_and_sends_it_in_order() {
+        let limits = QueueLimits { frames: 2 * MAX_AHEAD, ..LIMITS };
+        let mut outbox = outbox();
+        outbox.offer(&message(2, 1), &limits);
+        for seq in 3..=MAX_AHEAD as u64 + 10 {
+            outbox.offer(&message(2, seq), &limits);
+        }
+        outbox.positions.begin_healing();
+        assert!(!outbox.needs_healing());
+        // Hints go on while the store is read: one that is too early waits again, and one that the read found is dropped.
+        let last = MAX_AHEAD as u64 + 11;
+        assert_eq!(outbox.offer(&message(2, last), &limits), Offered::Later);
+        for seq in 2..last {
+            assert_eq!(outbox.offer(&message(2, seq), &limits), Offered::Done, "{seq}");
+        }
+        assert_eq!(outbox.offer(&message(2, 5), &limits), Offered::Done);
+        assert_eq!(sent(&mut outbox), (1..=last).collect::<Vec<_>>());
         assert!(!outbox.needs_healing());
     }
 

@@ -10,7 +10,7 @@ use crate::push::Push;
 use crate::store::Conversation;
 
 /// Messages that may arrive before the one they follow, in one conversation, before the store is asked.
-const MAX_AHEAD: usize = 64;
+pub(super) const MAX_AHEAD: usize = 64;
 
 /// One client's positions.
 #[derive(Debug, Default)]
@@ -68,7 +68,7 @@ impl Positions {
         if position.ahead.is_empty() {
             self.gaps += 1;
         }
-        if position.ahead.len() < MAX_AHEAD {
+        if position.ahead.len() < MAX_AHEAD || position.ahead.contains_key(&seq) {
             position.ahead.insert(seq, Arc::clone(push));
         } else {
             self.is_behind = true;
