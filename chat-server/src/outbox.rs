@@ -472,6 +472,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_said_while_the_user_was_away_from_a_group_is_not_waited_for() {
+        let mut outbox = outbox();
+        let conversation = message(2, 1).conversation;
+        outbox.offer(&message(2, 1), &LIMITS);
+        outbox.offer(&message(1, 2), &LIMITS);
+        assert_eq!(outbox.positions.last(conversation, 5), 5, "he came back after the fifth");
+        assert_eq!(outbox.positions.last(conversation, 0), 5, "what was sent stays sent");
+        assert_eq!(outbox.offer(&message(2, 6), &LIMITS), Offered::Done);
+        assert_eq!(sent(&mut outbox), [1, 6]);
+        assert_eq!(outbox.positions.own_cursor(conversation), None, "the sixth is not his own");
+        assert_eq!(outbox.positions.acknowledge(conversation, 6), Ok(Some(6)));
+    }
+
+    #[test]
     fn own_messages_are_not_sent_and_move_the_cursor_only_behind_what_was_acknowledged() {
         let mut outbox = outbox();
         let conversation = message(1, 1).conversation;

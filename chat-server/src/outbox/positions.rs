@@ -139,9 +139,14 @@ impl Positions {
         self.known.get_mut(&conversation).map(|position| position.advance(seq)).ok_or(())
     }
 
-    /// From where on the store is to be read; the user has everything up to `seen` for certain.
+    /// From where on the store is to be read; the user has everything up to `seen` for certain, or has no right to it: what
+    /// was said in a group while he was away from it is not his to read.
     pub(crate) fn last(&mut self, conversation: Conversation, seen: u64) -> u64 {
-        self.known.entry(conversation).or_insert_with(|| Position::new(seen)).last
+        let position = self.known.entry(conversation).or_insert_with(|| Position::new(seen));
+        if seen > position.last {
+            (position.last, position.acknowledged, position.own_from) = (seen, seen, None);
+        }
+        position.last
     }
 
     /// Everything up to `seq` was sent in the answer to a login.
