@@ -8,6 +8,7 @@
 //! when there is room; nothing else may be left out. Which message is the next one of its conversation, and whether one is
 //! missing, is for `positions` to say.
 
+mod healing;
 mod positions;
 
 use std::collections::VecDeque;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::net::tcp::OwnedWriteHalf;
 
+use self::healing::Healing;
 use self::positions::{Place, Positions};
 use crate::protocol::event::NoticeCode;
 use crate::push::Push;
@@ -62,8 +64,7 @@ pub struct Outbox {
     pub(crate) positions: Positions,
     /// The session's task reads no commands until there is room.
     pub(crate) is_paused: bool,
-    /// A healing read is under way.
-    pub(crate) is_healing: bool,
+    healing: Healing,
 }
 
 /// Why a connection ends.
@@ -97,8 +98,10 @@ enum After {
 pub enum Offered {
     /// It is in the queue, or need not be: sent before, or the user's own.
     Done,
-    /// It has to be read from the store, or waits for one before it.
+    /// It waits for the one before it, or has to be read from the store.
     Later,
+    /// It is the next one, and has to be read from the store when there is room.
+    Full,
     /// The session has ended.
     Closed,
 }
@@ -122,11 +125,6 @@ impl Outbox {
     /// Frames and bytes that wait.
     pub(crate) fn len(&self) -> (usize, usize) {
         (self.queue.len(), self.bytes)
-    }
-
-    /// Whether the store must be asked for messages.
-    pub(crate) fn needs_healing(&self) -> bool {
-        self.user.is_some() && self.positions.needs_healing()
     }
 
     /// Puts a frame at the end. The caller has seen to the limits.
@@ -163,8 +161,8 @@ impl Outbox {
             Place::Next => {}
         }
         if push.sender != user && self.is_full(limits) {
-            self.positions.leave_out();
-            return Offered::Later;
+            self.positions.fall_behind();
+            return Offered::Full;
         }
         self.accept(user, push, seq);
         self.accept_what_waited(user, push.conversation, limits);
@@ -175,7 +173,7 @@ impl Outbox {
     fn accept_what_waited(&mut self, user: UserId, conversation: Conversation, limits: &QueueLimits) {
         while let Some((seq, push)) = self.positions.take_next(conversation) {
             if push.sender != user && self.is_full(limits) {
-                self.positions.leave_out();
+                self.positions.fall_behind();
                 return;
             }
             self.accept(user, &push, seq);
@@ -326,6 +324,7 @@ impl Outbox {
     pub(crate) fn log_out(&mut self) {
         self.user = None;
         self.positions = Positions::default();
+        self.forget_sync();
     }
 }
 

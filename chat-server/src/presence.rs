@@ -451,7 +451,7 @@ impl Node {
                 session.ping();
             }
             if is_its_turn {
-                self.heal(session, false);
+                self.heal(session);
             }
         }
     }

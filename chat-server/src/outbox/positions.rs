@@ -20,7 +20,8 @@ pub(crate) struct Positions {
     gaps: usize,
     /// A message of a conversation came whose position is not known.
     is_unknown: bool,
-    /// A message was left out because the queue was full, or because too many waited for the one before them.
+    /// A message was left out because the queue was full, or because too many waited for the one before them; or the store is
+    /// to be asked for another reason.
     is_behind: bool,
 }
 
@@ -105,8 +106,8 @@ impl Positions {
         }
     }
 
-    /// The next message of a conversation was left out.
-    pub(super) fn leave_out(&mut self) {
+    /// Something was left out, or may have been.
+    pub(super) fn fall_behind(&mut self) {
         self.is_behind = true;
     }
 
@@ -116,12 +117,12 @@ impl Positions {
     }
 
     /// Whether all that is missing may still come by itself, a moment later.
-    pub(crate) fn may_wait(&self) -> bool {
+    pub(super) fn may_wait(&self) -> bool {
         !self.is_unknown && !self.is_behind
     }
 
     /// A healing read begins: what it will find is no longer asked for, nor kept.
-    pub(crate) fn begin_healing(&mut self) {
+    pub(super) fn begin_healing(&mut self) {
         (self.is_unknown, self.is_behind) = (false, false);
         if self.gaps > 0 {
             self.known.values_mut().for_each(|position| position.ahead.clear());

@@ -155,6 +155,35 @@ async fn a_hint_that_was_lost_in_silence_is_found_by_the_slow_timer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gap_counts_also_for_whom_the_store_is_being_read_already() {
+    let cluster = TestCluster::with(2, |config| {
+        (config.heal_ms, config.probe_ms, config.queue_frames) = (3_600_000, 600_000, 8);
+    })
+    .await;
+    let mut ada = cluster.user(0, "ada").await;
+    let mut bob = Client::modern(cluster.nodes[1].address).await;
+    let bob_id = bob.register("bob").await;
+    let filler = "x".repeat(50_000);
+    for _ in 0..300 {
+        ada.chat(bob_id, &filler).await;
+    }
+    // He does not read, so his messages are being read from the store for as long as we please.
+    bob.try_login("bob").await.unwrap();
+    until(async || cluster.nodes[1].stat("queued_frames").await >= 8).await;
+    // Registered later, so he is looked after before her.
+    let _eve = cluster.user(1, "eve").await;
+    let mut zoe = cluster.user(0, "zoe").await;
+    let node = &cluster.nodes[1].node;
+    cluster.bus.cut(node.lease.node, true);
+    zoe.chat(bob_id, "lost").await;
+    cluster.bus.cut(node.lease.node, false);
+    let heals = node.metrics().heals.get();
+    node.bus.reconnect();
+    until(async || node.metrics().heals.get() > heals).await;
+    while bob.delivery().await.msg != "lost" {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repeat_tells_a_message_that_was_stored_and_never_told() {
     let cluster = TestCluster::with(2, |config| config.probe_ms = 600_000).await;
     let (mut ada, mut bob) = (cluster.user(0, "ada").await, cluster.user(1, "bob").await);
