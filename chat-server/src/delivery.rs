@@ -90,7 +90,7 @@ impl Node {
                 push(sender, message, Some(receipt.seq), receipt.at.0)
             };
             let push = Arc::new(push);
-            if session.offer(&push) == Offered::Done {
+            if session.offer(sender.id, &push) == Offered::Done {
                 reached.add(session);
             }
             self.deliver(&push, reached).await;
@@ -109,7 +109,7 @@ impl Node {
         match push.conversation.kind() {
             ConversationKind::Direct(..) => match push.conversation.other(push.sender) {
                 Some(recipient) if recipient != push.sender => match self.hub.user(recipient) {
-                    Some(recipient) => self.offer(recipient, push, reached),
+                    Some(session) => self.offer(recipient, &session, push, reached),
                     None => self.hint(&[recipient], push, reached).await,
                 },
                 _ => {}
@@ -120,7 +120,7 @@ impl Node {
                 let mut elsewhere = Vec::new();
                 for &member in members.iter().filter(|member| **member != push.sender) {
                     match self.hub.user(member) {
-                        Some(recipient) => self.offer(recipient, push, reached),
+                        Some(session) => self.offer(member, &session, push, reached),
                         None => elsewhere.push(member),
                     }
                 }
@@ -129,10 +129,10 @@ impl Node {
         }
     }
 
-    fn offer(&self, recipient: Arc<Session>, push: &Arc<Push>, reached: &mut Reached<'_>) {
-        if recipient.offer(push) == Offered::Done {
+    fn offer(&self, recipient: UserId, session: &Arc<Session>, push: &Arc<Push>, reached: &mut Reached<'_>) {
+        if session.offer(recipient, push) == Offered::Done {
             self.metrics().delivered.inc();
-            reached.add(&recipient);
+            reached.add(session);
         }
     }
 
@@ -151,7 +151,7 @@ impl Node {
     pub(crate) fn deliver_here(&self, user: UserId, push: &Arc<Push>, reached: &mut Reached<'_>) -> bool {
         let Some(session) = self.hub.user(user) else { return false };
         if push.seq.is_some() {
-            self.offer(session, push, reached);
+            self.offer(user, &session, push, reached);
             return true;
         }
         let is_taken = session.with_unflushed(|outbox, limits| {

@@ -120,16 +120,20 @@ impl Session {
         change(&mut self.outbox.lock(), &self.shared.limits)
     }
 
-    /// Offers a stored message, to be written with the next [`flush`](Self::flush).
-    pub(crate) fn offer(&self, push: &Arc<Push>) -> Offered {
+    /// Offers this user a stored message, to be written with the next [`flush`](Self::flush). Somebody else may have logged in
+    /// meanwhile.
+    pub(crate) fn offer(&self, user: UserId, push: &Arc<Push>) -> Offered {
         let mut outbox = self.outbox.lock();
+        if outbox.user != Some(user) {
+            return Offered::Closed;
+        }
         let offered = outbox.offer(push, &self.shared.limits);
-        if outbox.user == Some(push.sender)
+        if user == push.sender
             && let Some(seq) = outbox.positions.own_cursor(push.conversation)
         {
-            self.shared.store.advance(Cursor { user: push.sender, conversation: push.conversation, seq: Seq(seq) });
+            self.shared.store.advance(Cursor { user, conversation: push.conversation, seq: Seq(seq) });
         }
-        if outbox.needs_healing() && !outbox.is_healing {
+        if outbox.wants_healing() {
             self.waker.wake();
         }
         offered
@@ -195,7 +199,7 @@ impl Session {
         }
         if outbox.has_room(&self.shared.limits) {
             self.room.notify_waiters();
-            if outbox.is_paused || outbox.needs_healing() && !outbox.is_healing {
+            if outbox.is_paused || outbox.wants_healing() {
                 self.waker.wake();
             }
         }

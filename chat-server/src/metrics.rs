@@ -27,7 +27,8 @@ pub struct Metrics {
     pub frames: Counter,
     /// Messages accepted from clients: stored, or passed on.
     pub accepted: Counter,
-    /// Messages put into clients' queues.
+    /// Messages put into clients' queues as they came, from this node's users and from the bus; also those that a healing
+    /// read was faster with.
     pub delivered: Counter,
     /// Messages sent again or for the first time after a healing read.
     pub healed: Counter,

@@ -8,6 +8,7 @@
 //! when there is room; nothing else may be left out. Which message is the next one of its conversation, and whether one is
 //! missing, is for `positions` to say.
 
+mod healing;
 mod positions;
 
 use std::collections::VecDeque;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::net::tcp::OwnedWriteHalf;
 
+use self::healing::Healing;
 use self::positions::{Place, Positions};
 use crate::protocol::event::NoticeCode;
 use crate::push::Push;
@@ -62,8 +64,7 @@ pub struct Outbox {
     pub(crate) positions: Positions,
     /// The session's task reads no commands until there is room.
     pub(crate) is_paused: bool,
-    /// A healing read is under way.
-    pub(crate) is_healing: bool,
+    healing: Healing,
 }
 
 /// Why a connection ends.
@@ -97,8 +98,10 @@ enum After {
 pub enum Offered {
     /// It is in the queue, or need not be: sent before, or the user's own.
     Done,
-    /// It has to be read from the store, or waits for one before it.
+    /// It waits for the one before it, or has to be read from the store.
     Later,
+    /// It is the next one, and has to be read from the store when there is room.
+    Full,
     /// The session has ended.
     Closed,
 }
@@ -122,11 +125,6 @@ impl Outbox {
     /// Frames and bytes that wait.
     pub(crate) fn len(&self) -> (usize, usize) {
         (self.queue.len(), self.bytes)
-    }
-
-    /// Whether the store must be asked for messages.
-    pub(crate) fn needs_healing(&self) -> bool {
-        self.user.is_some() && self.positions.needs_healing()
     }
 
     /// Puts a frame at the end. The caller has seen to the limits.
@@ -163,8 +161,8 @@ impl Outbox {
             Place::Next => {}
         }
         if push.sender != user && self.is_full(limits) {
-            self.positions.leave_out();
-            return Offered::Later;
+            self.positions.fall_behind();
+            return Offered::Full;
         }
         self.accept(user, push, seq);
         self.accept_what_waited(user, push.conversation, limits);
@@ -175,7 +173,7 @@ impl Outbox {
     fn accept_what_waited(&mut self, user: UserId, conversation: Conversation, limits: &QueueLimits) {
         while let Some((seq, push)) = self.positions.take_next(conversation) {
             if push.sender != user && self.is_full(limits) {
-                self.positions.leave_out();
+                self.positions.fall_behind();
                 return;
             }
             self.accept(user, &push, seq);
@@ -326,11 +324,13 @@ impl Outbox {
     pub(crate) fn log_out(&mut self) {
         self.user = None;
         self.positions = Positions::default();
+        self.forget_sync();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::positions::MAX_AHEAD;
     use super::*;
     use crate::protocol::event::Delivery;
     use crate::protocol::msgid;
@@ -403,6 +403,55 @@ mod tests {
     }
 
     #[test]
+    fn of_what_comes_too_early_only_so_much_waits_and_the_rest_is_read_from_the_store() {
+        let limits = QueueLimits { frames: 2 * MAX_AHEAD, ..LIMITS };
+        let mut outbox = outbox();
+        outbox.offer(&message(2, 1), &limits);
+        let last = MAX_AHEAD as u64 + 2;
+        for seq in 3..=last {
+            assert_eq!(outbox.offer(&message(2, seq), &limits), Offered::Later, "{seq}");
+        }
+        assert!(outbox.positions.may_wait(), "the second may still come by itself");
+        outbox.offer(&message(2, last), &limits);
+        assert!(outbox.positions.may_wait(), "a repeat takes no place");
+        assert_eq!(outbox.offer(&message(2, last + 1), &limits), Offered::Later);
+        assert!(outbox.needs_healing() && !outbox.positions.may_wait());
+        // The second does come. What waited follows it; what did not still has to be read.
+        assert_eq!(outbox.offer(&message(2, 2), &limits), Offered::Done);
+        assert_eq!(sent(&mut outbox), (1..=last).collect::<Vec<_>>());
+        assert!(outbox.needs_healing() && !outbox.positions.may_wait());
+        outbox.positions.begin_healing();
+        let from = outbox.positions.last(message(2, 1).conversation, 0);
+        assert_eq!(from, last);
+        for seq in from + 1..=last + 2 {
+            assert_eq!(outbox.offer(&message(2, seq), &limits), Offered::Done);
+        }
+        assert_eq!(sent(&mut outbox), [last + 1, last + 2]);
+        assert!(!outbox.needs_healing());
+    }
+
+    #[test]
+    fn a_healing_read_begins_with_what_came_too_early_forgotten_and_sends_it_in_order() {
+        let limits = QueueLimits { frames: 2 * MAX_AHEAD, ..LIMITS };
+        let mut outbox = outbox();
+        outbox.offer(&message(2, 1), &limits);
+        for seq in 3..=MAX_AHEAD as u64 + 10 {
+            outbox.offer(&message(2, seq), &limits);
+        }
+        outbox.positions.begin_healing();
+        assert!(!outbox.needs_healing());
+        // Hints go on while the store is read: one that is too early waits again, and one that the read found is dropped.
+        let last = MAX_AHEAD as u64 + 11;
+        assert_eq!(outbox.offer(&message(2, last), &limits), Offered::Later);
+        for seq in 2..last {
+            assert_eq!(outbox.offer(&message(2, seq), &limits), Offered::Done, "{seq}");
+        }
+        assert_eq!(outbox.offer(&message(2, 5), &limits), Offered::Done);
+        assert_eq!(sent(&mut outbox), (1..=last).collect::<Vec<_>>());
+        assert!(!outbox.needs_healing());
+    }
+
+    #[test]
     fn what_finds_the_queue_full_is_sent_later_and_in_order() {
         let mut outbox = outbox();
         for seq in 1..=12 {
@@ -419,6 +468,20 @@ mod tests {
         }
         assert_eq!(sent(&mut outbox), [9, 10, 11, 12]);
         assert!(!outbox.needs_healing());
+    }
+
+    #[test]
+    fn what_was_said_while_the_user_was_away_from_a_group_is_not_waited_for() {
+        let mut outbox = outbox();
+        let conversation = message(2, 1).conversation;
+        outbox.offer(&message(2, 1), &LIMITS);
+        outbox.offer(&message(1, 2), &LIMITS);
+        assert_eq!(outbox.positions.last(conversation, 5), 5, "he came back after the fifth");
+        assert_eq!(outbox.positions.last(conversation, 0), 5, "what was sent stays sent");
+        assert_eq!(outbox.offer(&message(2, 6), &LIMITS), Offered::Done);
+        assert_eq!(sent(&mut outbox), [1, 6]);
+        assert_eq!(outbox.positions.own_cursor(conversation), None, "the sixth is not his own");
+        assert_eq!(outbox.positions.acknowledge(conversation, 6), Ok(Some(6)));
     }
 
     #[test]

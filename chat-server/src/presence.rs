@@ -49,6 +49,8 @@ struct Remembered {
     users: HashMap<UserId, (Option<NodeId>, Instant)>,
     /// Counts what was forgotten, so that an answer that was on its way meanwhile is not remembered.
     forgotten: u64,
+    /// Counts the nodes that joined, so that an answer that was on its way meanwhile does not say that there is none.
+    joined: u64,
 }
 
 struct Probe {
@@ -100,6 +102,34 @@ impl Directory {
     /// Whether there is no other node.
     pub(crate) fn is_alone(&self) -> bool {
         self.is_alone.load(Ordering::Relaxed)
+    }
+
+    /// A node has joined.
+    fn joined(&self) {
+        let mut remembered = self.remembered.lock();
+        remembered.joined += 1;
+        remembered.forgotten += 1;
+        remembered.users.clear();
+        self.is_alone.store(false, Ordering::Relaxed);
+    }
+
+    /// How many nodes have joined so far.
+    fn joins(&self) -> u64 {
+        self.remembered.lock().joined
+    }
+
+    /// The database was asked for the nodes when so many had joined, and said whether there is no other. Returns whether that
+    /// is news.
+    fn looked_around(&self, joins: u64, is_alone: bool) -> bool {
+        let mut remembered = self.remembered.lock();
+        // One that has joined since was perhaps not there yet.
+        if is_alone && remembered.joined != joins || self.is_alone() == is_alone {
+            return false;
+        }
+        remembered.forgotten += 1;
+        remembered.users.clear();
+        self.is_alone.store(is_alone, Ordering::Relaxed);
+        true
     }
 
     fn forget(&self, user: UserId) {
@@ -253,10 +283,10 @@ impl Node {
 
     /// Learns which nodes there are.
     async fn look_around(&self) {
+        let joins = self.directory.joins();
         if let Ok(nodes) = self.store().nodes().await {
             let is_alone = nodes.iter().all(|node| node.lease.node == self.lease.node);
-            if self.directory.is_alone.swap(is_alone, Ordering::Relaxed) != is_alone {
-                self.directory.forget_all();
+            if self.directory.looked_around(joins, is_alone) {
                 info!(nodes = nodes.len(), "the cluster changed");
             }
         }
@@ -373,8 +403,7 @@ impl Node {
             BusMessage::Regrouped { group } => self.members.forget(group),
             BusMessage::Joined { node } => {
                 if node != self.lease.node.0 {
-                    self.directory.is_alone.store(false, Ordering::Relaxed);
-                    self.directory.forget_all();
+                    self.directory.joined();
                     // It had no link, so what it would have told this node's users is only in the store.
                     self.heal_all();
                 }
@@ -451,7 +480,7 @@ impl Node {
                 session.ping();
             }
             if is_its_turn {
-                self.heal(session, false);
+                self.heal(session);
             }
         }
     }
@@ -467,4 +496,25 @@ pub(crate) fn by_node(locations: Vec<(UserId, NodeId)>) -> Vec<(NodeId, Vec<u32>
         }
     }
     nodes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_looked_around_before_a_node_joined_does_not_think_itself_alone() {
+        let directory = Directory::new(Duration::from_secs(5), Instant::now());
+        let joins = directory.joins();
+        assert!(directory.looked_around(joins, true) && directory.is_alone());
+        // The answer was on its way when the other one said that it is there.
+        directory.joined();
+        assert!(!directory.looked_around(joins, true));
+        assert!(!directory.is_alone());
+        // It has gone again.
+        let joins = directory.joins();
+        assert!(directory.looked_around(joins, true) && directory.is_alone());
+        // And there is one of which nothing was heard.
+        assert!(directory.looked_around(joins, false) && !directory.is_alone());
+    }
 }

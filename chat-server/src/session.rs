@@ -217,14 +217,14 @@ pub(crate) async fn run(node: Arc<Node>, session: Arc<Session>, reader: Reader) 
 async fn next(node: &Arc<Node>, io: &mut Io, input: &mut Input) -> Event {
     poll_fn(|cx| {
         io.poll_writes(cx);
-        let (closing, needs_healing) = io.session.with_unflushed(|outbox, limits| {
-            (outbox.closing, outbox.needs_healing() && !outbox.is_healing && outbox.has_room(limits))
-        });
+        let (closing, wants_healing) = io
+            .session
+            .with_unflushed(|outbox, limits| (outbox.closing, outbox.wants_healing() && outbox.has_room(limits)));
         if closing.is_some() {
             return Poll::Ready(Event::End);
         }
-        if needs_healing {
-            node.heal(&io.session, false);
+        if wants_healing {
+            node.heal_if_needed(&io.session);
         }
         while io.may_read(cx) {
             let mut batch = Vec::new();

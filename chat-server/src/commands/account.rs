@@ -301,7 +301,7 @@ async fn begin(context: &mut Context<'_>, user: User, sent: &[Push]) -> Result<R
     node.announce(identity.id);
     node.tell_friends(identity.id, Presence::Online);
     // Registered first, then read: what comes in between is found by one of the two.
-    node.heal(session, true);
+    node.heal_after_login(session);
     Ok(Reply::Sent)
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tracing::warn;
 
 use crate::hub::Session;
@@ -23,16 +24,24 @@ const HEAL_PAGE: usize = 100;
 const HEAL_BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
 impl Node {
-    /// Reads from the store, in the background, what a session has not been sent. With `is_login`, says when that is done.
-    pub(crate) fn heal(self: &Arc<Self>, session: &Arc<Session>, is_login: bool) {
-        let begins = session.with_unflushed(|outbox, _| {
-            let begins = !outbox.is_healing && outbox.closing.is_none() && outbox.user.is_some();
-            outbox.is_healing |= begins;
-            begins
-        });
-        if begins {
+    /// Reads from the store, in the background, what a session has not been sent, also if nothing is known to be missing. A
+    /// healing that is under way reads once more.
+    pub(crate) fn heal(self: &Arc<Self>, session: &Arc<Session>) {
+        session.with_unflushed(|outbox, _| outbox.ask_for_healing());
+        self.heal_if_needed(session);
+    }
+
+    /// The same after a login, and says when it is done.
+    pub(crate) fn heal_after_login(self: &Arc<Self>, session: &Arc<Session>) {
+        session.with_unflushed(|outbox, _| outbox.ask_for_sync());
+        self.heal_if_needed(session);
+    }
+
+    /// Begins the healing that a session needs, if none is under way.
+    pub(crate) fn heal_if_needed(self: &Arc<Self>, session: &Arc<Session>) {
+        if session.with_unflushed(|outbox, _| outbox.begin_healing()) {
             let (node, session) = (Arc::clone(self), Arc::clone(session));
-            tokio::spawn(async move { node.heal_session(session, is_login).await });
+            tokio::spawn(async move { node.heal_session(session).await });
         }
     }
 
@@ -47,7 +56,7 @@ impl Node {
             tokio::time::sleep(Duration::from_millis(jitter(node.config.heal_ms.min(500)))).await;
             node.heals_all_soon.store(false, Ordering::Relaxed);
             for (number, session) in node.hub.all().iter().enumerate() {
-                node.heal(session, false);
+                node.heal(session);
                 if number % 100 == 99 {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
@@ -55,32 +64,29 @@ impl Node {
         });
     }
 
-    async fn heal_session(self: &Arc<Self>, session: Arc<Session>, mut is_login: bool) {
+    async fn heal_session(self: &Arc<Self>, session: Arc<Session>) {
         let mut backoff = HEAL_BACKOFF.0;
-        if session.with_unflushed(|outbox, _| outbox.needs_healing() && outbox.positions.may_wait()) && !is_login {
+        if session.with_unflushed(|outbox, _| outbox.may_wait()) {
             tokio::time::sleep(GAP_PATIENCE).await;
-            if session.with_unflushed(|outbox, _| {
-                outbox.is_healing = outbox.needs_healing();
-                !outbox.is_healing
-            }) {
+            if session.with_unflushed(|outbox, _| outbox.end_healing()) {
                 return;
             }
         }
-        loop {
-            let Some(user) = session.with_unflushed(|outbox, _| {
-                outbox.positions.begin_healing();
-                outbox.user.filter(|_| outbox.closing.is_none())
-            }) else {
-                session.with_unflushed(|outbox, _| outbox.is_healing = false);
-                return;
-            };
+        while let Some(user) = session.with_unflushed(|outbox, _| outbox.begin_read()) {
             let healed = {
                 let _permit = self.heals.acquire().await;
                 self.metrics().heals.inc();
                 self.read_missing(&session, user).await
             };
             match healed {
-                Ok(()) => backoff = HEAL_BACKOFF.0,
+                Ok(Healed::All) => {
+                    backoff = HEAL_BACKOFF.0;
+                    if session.with_unflushed(|outbox, _| outbox.is_to_hear_synced()) {
+                        session.room().await;
+                        session.with(|outbox, _| outbox.tell_synced(synced()));
+                    }
+                }
+                Ok(Healed::InPart) => session.with_unflushed(|outbox, _| outbox.ask_for_healing()),
                 Err(error) => {
                     // The recipient has not got everything, whatever the reason: it is tried again.
                     if !error.is_retryable() {
@@ -91,35 +97,24 @@ impl Node {
                     continue;
                 }
             }
-            if is_login {
-                is_login = false;
-                let text = "everything that was waiting has been sent".into();
-                session.room().await;
-                session.tell(Notice { code: NoticeCode::Synced, text, reconnect_ms: None }.frame());
-            }
-            let is_done = session.with(|outbox, _| {
-                outbox.is_healing = outbox.needs_healing();
-                !outbox.is_healing
-            });
-            if is_done {
+            if session.with(|outbox, _| outbox.end_healing()) {
                 return;
             }
-            // Something came while this was read: a gap that the store did not have either, or a full queue.
+            // Something came while this was read: a gap that the store did not have either, a full queue, or a reason to
+            // read again.
             tokio::time::sleep(GAP_PATIENCE).await;
-            if !session.room().await {
-                continue;
-            }
+            session.room().await;
         }
     }
 
     /// Sends a session everything above the user's cursors that it has not been sent.
-    async fn read_missing(&self, session: &Arc<Session>, user: UserId) -> Result<(), StoreError> {
+    async fn read_missing(&self, session: &Arc<Session>, user: UserId) -> Result<Healed, StoreError> {
         for unread in self.store().unread(user).await? {
             let mut from = match session.with_unflushed(|outbox, _| {
                 (outbox.user == Some(user)).then(|| outbox.positions.last(unread.conversation, unread.seen.0))
             }) {
                 Some(position) => Seq(position),
-                None => return Ok(()),
+                None => return Ok(Healed::InPart),
             };
             while from < unread.last {
                 let page = self.store().history(user, unread.conversation, Page::After(from), HEAL_PAGE).await;
@@ -139,13 +134,14 @@ impl Node {
                         if is_full {
                             session.flush();
                             if !session.room().await {
-                                return Ok(());
+                                return Ok(Healed::InPart);
                             }
                         }
-                        match session.offer(&push) {
+                        match session.offer(user, &push) {
                             Offered::Done => break,
-                            Offered::Later if session.room().await => {}
-                            Offered::Later | Offered::Closed => return Ok(()),
+                            Offered::Full if session.room().await => {}
+                            // Another login has begun in this session, perhaps of the same user.
+                            Offered::Full | Offered::Later | Offered::Closed => return Ok(Healed::InPart),
                         }
                     }
                     if push.sender != user {
@@ -155,6 +151,18 @@ impl Node {
                 session.flush();
             }
         }
-        Ok(())
+        Ok(Healed::All)
     }
+}
+
+/// How much of what was missing a healing read has sent.
+enum Healed {
+    All,
+    /// The session ended, or its login did: what there is to be read is another matter now.
+    InPart,
+}
+
+fn synced() -> Bytes {
+    let text = "everything that was waiting has been sent".into();
+    Notice { code: NoticeCode::Synced, text, reconnect_ms: None }.frame()
 }

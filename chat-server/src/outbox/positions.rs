@@ -10,7 +10,7 @@ use crate::push::Push;
 use crate::store::Conversation;
 
 /// Messages that may arrive before the one they follow, in one conversation, before the store is asked.
-const MAX_AHEAD: usize = 64;
+pub(super) const MAX_AHEAD: usize = 64;
 
 /// One client's positions.
 #[derive(Debug, Default)]
@@ -20,7 +20,8 @@ pub(crate) struct Positions {
     gaps: usize,
     /// A message of a conversation came whose position is not known.
     is_unknown: bool,
-    /// A message was left out because the queue was full, or because too many waited for the one before them.
+    /// A message was left out because the queue was full, or because too many waited for the one before them; or the store is
+    /// to be asked for another reason.
     is_behind: bool,
 }
 
@@ -68,7 +69,7 @@ impl Positions {
         if position.ahead.is_empty() {
             self.gaps += 1;
         }
-        if position.ahead.len() < MAX_AHEAD {
+        if position.ahead.len() < MAX_AHEAD || position.ahead.contains_key(&seq) {
             position.ahead.insert(seq, Arc::clone(push));
         } else {
             self.is_behind = true;
@@ -105,8 +106,8 @@ impl Positions {
         }
     }
 
-    /// The next message of a conversation was left out.
-    pub(super) fn leave_out(&mut self) {
+    /// Something was left out, or may have been.
+    pub(super) fn fall_behind(&mut self) {
         self.is_behind = true;
     }
 
@@ -116,12 +117,12 @@ impl Positions {
     }
 
     /// Whether all that is missing may still come by itself, a moment later.
-    pub(crate) fn may_wait(&self) -> bool {
+    pub(super) fn may_wait(&self) -> bool {
         !self.is_unknown && !self.is_behind
     }
 
     /// A healing read begins: what it will find is no longer asked for, nor kept.
-    pub(crate) fn begin_healing(&mut self) {
+    pub(super) fn begin_healing(&mut self) {
         (self.is_unknown, self.is_behind) = (false, false);
         if self.gaps > 0 {
             self.known.values_mut().for_each(|position| position.ahead.clear());
@@ -139,9 +140,14 @@ impl Positions {
         self.known.get_mut(&conversation).map(|position| position.advance(seq)).ok_or(())
     }
 
-    /// From where on the store is to be read; the user has everything up to `seen` for certain.
+    /// From where on the store is to be read; the user has everything up to `seen` for certain, or has no right to it: what
+    /// was said in a group while he was away from it is not his to read.
     pub(crate) fn last(&mut self, conversation: Conversation, seen: u64) -> u64 {
-        self.known.entry(conversation).or_insert_with(|| Position::new(seen)).last
+        let position = self.known.entry(conversation).or_insert_with(|| Position::new(seen));
+        if seen > position.last {
+            (position.last, position.acknowledged, position.own_from) = (seen, seen, None);
+        }
+        position.last
     }
 
     /// Everything up to `seq` was sent in the answer to a login.

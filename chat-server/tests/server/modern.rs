@@ -224,6 +224,25 @@ async fn groups_are_created_joined_left_and_ruled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_back_to_a_group_hears_what_is_said_from_then_on() {
+    let cluster = TestCluster::start(2).await;
+    let (mut ada, mut bob) = (cluster.user(0, "ada").await, cluster.user(1, "bob").await);
+    let create = CreateGroup { groupname: "crab".into(), groupdesc: String::new() };
+    let groupid = ada.call::<CreateGroupResult>(Command::CreateGroup(create)).await.unwrap().groupid;
+    bob.done(Command::JoinGroup(GroupId { groupid })).await;
+    ada.group_chat(groupid, "1").await.unwrap();
+    assert_eq!(bob.delivery().await.msg, "1");
+    bob.done(Command::LeaveGroup(GroupId { groupid })).await;
+    ada.group_chat(groupid, "2, which is not for him").await.unwrap();
+    bob.done(Command::JoinGroup(GroupId { groupid })).await;
+    ada.group_chat(groupid, "3").await.unwrap();
+    assert_eq!(bob.delivery().await.msg, "3");
+    bob.done(Command::Ack(Ack { peer: None, groupid: Some(groupid), seq: 3 })).await;
+    bob.done(Command::Logout(Logout {})).await;
+    assert_eq!(sequences(&bob.login("bob").await), [0_u64; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_logs_in_again_until_the_logout() {
     let cluster = TestCluster::start(2).await;
     let mut ada = cluster.user(0, "ada").await;

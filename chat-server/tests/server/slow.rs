@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use chat_server::protocol::command::Ping;
+use chat_server::protocol::command::{Login, Logout, Ping};
 use chat_server::protocol::event::NoticeCode;
 use chat_server::protocol::{Command, ServerMessage};
 
-use crate::support::{Client, TestCluster, sequences, until};
+use crate::support::{Client, PASSWORD, TestCluster, sequences, until};
 
 /// A text that fills queues quickly.
 fn text() -> String {
@@ -76,4 +76,43 @@ async fn a_second_login_displaces_the_first_also_one_that_does_not_read() {
     let mut first = bob;
     let last = first.until_closed().await;
     assert!(!last.iter().any(|message| matches!(message, ServerMessage::Delivery(delivery) if delivery.msg == "here")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_logs_in_as_somebody_else_gets_that_users_messages_though_others_were_being_read() {
+    let cluster = TestCluster::with(1, |config| {
+        (config.heal_ms, config.queue_bytes, config.queue_frames) = (3_600_000, 65_536, 8);
+    })
+    .await;
+    let (mut ada, bob) = (cluster.user(0, "ada").await, cluster.user(0, "bob").await);
+    let eve = cluster.user(0, "eve").await;
+    let (bob_id, eve_id) = (bob.id, eve.id);
+    drop((bob, eve));
+    until(async || cluster.nodes[0].stat("connections").await == 1).await;
+    for _ in 0..300 {
+        ada.chat(bob_id, &text()).await;
+    }
+    ada.chat(eve_id, "for eve").await;
+    // With one write, so that the server has read all three when the first one's messages fill the queue.
+    let mut client = Client::modern(cluster.nodes[0].address).await;
+    let login = |name: &str| Command::Login(Login { id: None, name: Some(name.into()), password: PASSWORD.into() });
+    let rids = client.send_together([login("bob"), Command::Logout(Logout {}), login("eve")]).await;
+    let mut answered = 0;
+    loop {
+        match client.push_or_closed().await.expect("the connection is open") {
+            ServerMessage::Answer(answer) => {
+                assert_eq!((answer.rid, answer.errno), (Some(rids[answered]), 0));
+                answered += 1;
+            }
+            ServerMessage::Delivery(delivery) => {
+                assert_eq!(delivery.toid, Some(if answered < 3 { bob_id } else { eve_id }), "nobody else's");
+                if answered == 3 {
+                    assert_eq!(delivery.msg, "for eve");
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(client.until_notice(NoticeCode::Synced).await.is_empty());
 }
