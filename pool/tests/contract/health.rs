@@ -26,6 +26,7 @@ for_every_kind!(
     an_error_in_run_discards_only_when_it_is_fatal,
     a_connection_whose_holder_panicked_is_discarded,
     a_guard_taken_while_panicking_goes_back_sound,
+    what_was_held_against_a_connection_leaves_with_it,
     reset_runs_before_the_next_use,
     a_failed_reset_discards,
     a_reset_that_hangs_holds_nobody_up,
@@ -281,6 +282,18 @@ fn a_guard_taken_while_panicking_goes_back_sound<I: IdleSet>() {
     });
     assert!(panicking.join().is_err());
     assert_eq!(pool.get().unwrap().id, 1, "a sound connection was closed");
+}
+
+// 25, 37: the next connection in its place is as good as new.
+fn what_was_held_against_a_connection_leaves_with_it<I: IdleSet>() {
+    let (pool, database) = pool_of::<I>(1);
+    let mut guard = pool.get().unwrap();
+    guard.mark_broken();
+    assert_eq!(guard.detach().id, 1);
+    assert_eq!(pool.get().unwrap().id, 2);
+    assert_eq!(pool.get().unwrap().id, 2, "a sound connection was closed");
+    assert_eq!(pool.counters().broken, 0);
+    settled(&pool, &database);
 }
 
 // 28
