@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::Manager;
-use crate::core::{Core, Reason, tally};
+use crate::core::{Core, tally};
+use crate::events::CloseReason;
 use crate::idle::IdleSet;
 use crate::slot::Held;
 use crate::sync::atomic::{Ordering, fence};
@@ -19,7 +20,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     pub(crate) fn make_idle_with_waiters(&self, held: Held) {
         let attention = self.waiters.attention_hint();
         if attention & CLOSED != 0 {
-            return self.retire(held, Reason::PoolClosed);
+            return self.retire(held, CloseReason::PoolClosed);
         }
         let retire_calls = self.retire_calls.load(Ordering::Relaxed);
         let held = if attention & RETIRE != 0 { self.spared(held) } else { Some(held) };

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::Manager;
-use crate::core::{Core, Failure, Reason, end_of, tally, ticks};
+use crate::core::{Core, Failure, end_of, tally, ticks};
 use crate::error::{AcquireError, AddError, Call, ConnectError};
+use crate::events::CloseReason;
 use crate::events::Event;
 use crate::hooks::{caught, panic_message};
 use crate::idle::IdleSet;
@@ -366,7 +367,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             Some(Err(error)) => self.call_failed(&held, error),
             None => {}
         }
-        self.retire(held, Reason::Broken);
+        self.retire(held, CloseReason::Broken);
         // Whoever reckoned with it needs another, and closing it may take long.
         self.demand();
         None

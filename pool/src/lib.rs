@@ -174,10 +174,13 @@
 #![warn(missing_docs)]
 
 mod acquire;
+mod answers;
 mod attend;
 #[cfg(any(feature = "r2d2", feature = "tokio"))]
 mod block_on;
 mod breaker;
+mod checkin;
+mod checkout;
 mod closing;
 mod config;
 mod connector;
@@ -205,6 +208,7 @@ mod pool;
 #[cfg(feature = "r2d2")]
 pub mod r2d2_compat;
 mod refusals;
+mod rescue;
 mod reserve;
 mod retire;
 #[cfg(feature = "settings")]

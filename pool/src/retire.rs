@@ -22,8 +22,9 @@
 //! found at its next beat.)
 
 use crate::Manager;
-use crate::core::{Core, Reason, tally};
+use crate::core::{Core, tally};
 use crate::error::ConfigError;
+use crate::events::CloseReason;
 use crate::idle::IdleSet;
 use crate::slot::{Held, Phase};
 use crate::supply::Supply;
@@ -121,9 +122,9 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         let reason = {
             let mut supply = self.supply.lock();
             let reason = if self.slots.slot(&held).epoch.load(Ordering::Relaxed) != supply.epoch() {
-                Reason::Purged
+                CloseReason::Purged
             } else if supply.surplus() > 0 {
-                Reason::Surplus
+                CloseReason::Surplus
             } else {
                 return Some(held);
             };
@@ -173,20 +174,20 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
 
     /// Ends a connection. Closing it may block, so a worker does it; the slot is vacant when that is done.
     #[cold]
-    pub(crate) fn retire(&self, held: Held, reason: Reason) {
+    pub(crate) fn retire(&self, held: Held, reason: CloseReason) {
         self.begin_leaving(&held);
         self.close_later(held, reason);
     }
 
     /// The rest of it, for a connection that is booked as leaving.
-    fn close_later(&self, held: Held, reason: Reason) {
+    fn close_later(&self, held: Held, reason: CloseReason) {
         match reason {
-            Reason::Broken => tally(&self.tallies.broken),
-            Reason::IdleTimeout => tally(&self.tallies.idle_timeouts),
-            Reason::Lifetime => tally(&self.tallies.lifetime_ends),
-            Reason::Purged => tally(&self.tallies.purged),
-            Reason::Surplus => tally(&self.tallies.surplus),
-            Reason::PoolClosed => {}
+            CloseReason::Broken => tally(&self.tallies.broken),
+            CloseReason::IdleTimeout => tally(&self.tallies.idle_timeouts),
+            CloseReason::Lifetime => tally(&self.tallies.lifetime_ends),
+            CloseReason::Purged => tally(&self.tallies.purged),
+            CloseReason::Surplus => tally(&self.tallies.surplus),
+            CloseReason::PoolClosed => {}
         }
         self.note_retired(&held, reason);
         tracing::debug!(db.client.connection.pool.name = %self.config.name, slot = held.index(), ?reason, "closing a connection");

@@ -154,7 +154,7 @@ fn exhaustion_is_told_from_other_reasons() {
         (4, 0, 0, true, true),
     ] {
         let state = state(lent, idle, checking);
-        assert_eq!(crate::core::is_exhausted(&state, has_failure), expected, "{state}, {has_failure}");
+        assert_eq!(crate::answers::is_exhausted(&state, has_failure), expected, "{state}, {has_failure}");
     }
 }
 

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::Manager;
+use crate::checkin::VALIDATED_FOR;
 use crate::config::Config;
 use crate::connector::Job;
-use crate::core::{Core, Reason, VALIDATED_FOR, ticks};
+use crate::core::{Core, ticks};
+use crate::events::CloseReason;
 use crate::gaps::Gaps;
 use crate::idle::IdleSet;
 use crate::slot::{Held, NEVER, Phase};
@@ -183,7 +185,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         }
         for held in doomed {
             let expired = tick >= self.slots.slot(&held).expires_at.load(Ordering::Relaxed);
-            self.retire(held, if expired { Reason::Lifetime } else { Reason::IdleTimeout });
+            self.retire(held, if expired { CloseReason::Lifetime } else { CloseReason::IdleTimeout });
         }
         if self.config.idle_timeout.is_some() && !self.reserve.take_drawn() {
             self.set_aside_the_oldest();
