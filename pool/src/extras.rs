@@ -1,7 +1,7 @@
 //! What a pool does for each loan only when it is asked to: hooks, events, times, records of who borrows.
 //!
-//! A pool that was asked for nothing of this has no [`Extras`], and a checkout and a checkin find that out with one
-//! branch each. All the rest is out of line, here.
+//! A pool that was asked for nothing of this has no [`Extras`]. One that was has a bit in the attention word
+//! ([`EXTRAS`](crate::waiters::EXTRAS)), which every checkout and checkin looks at anyway. All the rest is out of line, here.
 
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
