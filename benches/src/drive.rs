@@ -19,12 +19,26 @@ pub enum Quota {
     /// So many in all, each batch to whoever comes first, so that all threads compete until the end however unfairly
     /// they are served.
     Shared(u64),
+    /// So many in all, a [portion](PORTIONS) to whoever comes first: for runs in which nobody waits for anybody. A thread
+    /// that had to wait for a processor does not keep the others, who would be idle, and their processor.
+    Dealt(u64),
 }
+
+/// Portions for each thread: few enough that handing them out costs nothing, many enough that the last ones are short.
+const PORTIONS: u64 = 32;
 
 impl Quota {
     fn total(self) -> u64 {
         match self {
-            Self::Split(total) | Self::Shared(total) => total,
+            Self::Split(total) | Self::Shared(total) | Self::Dealt(total) => total,
+        }
+    }
+
+    /// How many operations a thread of so many takes at a time.
+    fn portion(self, threads: usize, batch: u64) -> u64 {
+        match self {
+            Self::Split(_) | Self::Shared(_) => batch,
+            Self::Dealt(total) => batch.max(total / (threads as u64 * PORTIONS)),
         }
     }
 }
@@ -57,7 +71,7 @@ pub fn run<R: ?Sized, C: Contender<R>, W: Work<R>>(
     threads: usize,
     quota: Quota,
 ) -> Result<Sample, Failure> {
-    let batch = work.batch();
+    let portion = quota.portion(threads, work.batch());
     let handed_out = AtomicU64::new(0);
     let spans = on_threads(contender, threads, |session, thread, stop| {
         let mut ops = 0;
@@ -72,18 +86,18 @@ pub fn run<R: ?Sized, C: Contender<R>, W: Work<R>>(
             Quota::Split(total) => {
                 let (mut op, end) = share(total, thread, threads);
                 while op < end && !stop.load(Relaxed) {
-                    let until = end.min(op + batch);
+                    let until = end.min(op + portion);
                     next(op, until)?;
                     op = until;
                 }
             }
-            Quota::Shared(total) => {
+            Quota::Shared(total) | Quota::Dealt(total) => {
                 while !stop.load(Relaxed) {
-                    let op = handed_out.fetch_add(batch, Relaxed);
+                    let op = handed_out.fetch_add(portion, Relaxed);
                     if op >= total {
                         break;
                     }
-                    next(op, total.min(op + batch))?;
+                    next(op, total.min(op + portion))?;
                 }
             }
         }

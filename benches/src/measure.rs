@@ -25,6 +25,8 @@ pub enum Share {
     Even,
     /// As it comes; see [`Quota::Shared`].
     Open,
+    /// As it comes, in large portions; see [`Quota::Dealt`].
+    Dealt,
 }
 
 impl Share {
@@ -32,6 +34,7 @@ impl Share {
         match self {
             Self::Even => Quota::Split(ops),
             Self::Open => Quota::Shared(ops),
+            Self::Dealt => Quota::Dealt(ops),
         }
     }
 }

@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         for &threads in suite.profile().pick::<&[usize]>(&[1, 4], &[1, 2, 8], SCALING.threads, SCALING.threads) {
             let cells = SCALING.block("scaling", "stub", threads, Hold::None, &entrants);
             suite.announce(&cells, &format!("{threads} threads on {threads} connections"));
-            stub_block(suite, &cells, &Touch, Share::Even)?;
+            stub_block(suite, &cells, &Touch, Share::Dealt)?;
         }
         Ok(())
     })

@@ -33,7 +33,7 @@ impl<W: Work<StubConnection>> Visit<StubConnection> for EveryDrive<W> {
     fn visit<C: Contender<StubConnection>>(self, contender: &C) -> Result<u64, Failure> {
         let Self { work, threads } = self;
         let mut ops = 0;
-        for quota in [Quota::Split(50), Quota::Shared(50)] {
+        for quota in [Quota::Split(50), Quota::Shared(50), Quota::Dealt(50)] {
             let sample = run(contender, &work, threads, quota)?;
             assert_eq!(sample.ops, 50);
             ops += sample.ops;

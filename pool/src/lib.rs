@@ -76,9 +76,9 @@
 //! # When all connections are out
 //!
 //! Callers stand in line, first come, first served, with a deadline each. A connection that comes back goes to whoever
-//! is first to ask, which is a running thread rather than a sleeping one, until the first in line has waited 200 us (25 us
+//! is first to ask, which is a running thread rather than a sleeping one, until the first in line has waited 100 us (25 us
 //! while loans are longer than a thread takes to wake up); then it is handed to that one directly. So short loans are fast
-//! and nobody starves. [`Fairness`] changes the bound.
+//! and nobody starves. [`Fairness`] changes the bound. A checkin that has woken a thread lets it have the processor.
 //!
 //! Nobody connects for himself. Up to [`max_connecting`](Builder::max_connecting) connections are opened in the
 //! background while somebody waits, and a waiter takes whatever comes first. So timeouts hold while a connect hangs, and

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::acquire::Acquire;
-use crate::config::Config;
+use crate::attend::LOANS_PER_LOOK;
+use crate::attend::tests::ways_given;
+use crate::config::{Config, Fairness, MAX_DURATION};
 use crate::connector::Job;
 use crate::core::Core;
 use crate::guard::Guard;
@@ -126,6 +128,40 @@ fn nothing_is_opened_for_a_waiter_that_looks<I: IdleSet>() {
     assert_eq!((core.waiters.waiting(), core.manager.connects.load(Ordering::Relaxed)), (0, 1));
     drop(third);
     assert_eq!(core.state(), State { max_size: 4, size: 1, idle: 1, ..State::default() });
+}
+
+/// A woken thread may be waiting for the processor of the one that gives back, which would not let go of it.
+fn a_checkin_gives_way_to_the_thread_that_it_serves<I: IdleSet>() {
+    let is_served = |fairness, alarm: Option<Alarm>, is_late: bool| {
+        let core = core::<I>(Config { max_size: 1, fairness, ..Config::default() });
+        core.add(0).expect("there is room");
+        // Whether a woken thread is late is looked at now and then only.
+        core.slots.slot_at(0).loans.store(LOANS_PER_LOOK - 1, crate::sync::atomic::Ordering::Relaxed);
+        let guard = Guard::new(&core, core.checkout().expect("it is idle"));
+        let later = core.started + Duration::from_secs(3600);
+        let ticket = alarm.map(|alarm| core.waiters.enter(alarm, core.started, later, false).expect("open").0);
+        if is_late {
+            assert!(core.waiters.look_after().wake_first().is_some());
+        }
+        ways_given();
+        drop(guard);
+        let ways = ways_given();
+        if let Some(held) = ticket.and_then(|ticket| core.waiters.leave(ticket)) {
+            core.make_idle(held);
+        }
+        assert_eq!(core.state(), State { max_size: 1, size: 1, idle: 1, ..State::default() });
+        ways
+    };
+    let thread = || Some(Alarm::Thread(std::thread::current()));
+    let task = || Some(Alarm::Task(std::task::Waker::noop().clone()));
+    let at_once = Fairness::Bounded(Duration::ZERO);
+    for fairness in [Fairness::Strict, at_once, Fairness::Bounded(MAX_DURATION), Fairness::Free] {
+        assert_eq!(is_served(fairness, thread(), false), 1, "{fairness:?}: a sleeping thread");
+        assert_eq!(is_served(fairness, task(), false), 0, "{fairness:?}: a task, which its executor will poll");
+        assert_eq!(is_served(fairness, None, false), 0, "{fairness:?}: nobody");
+    }
+    assert_eq!(is_served(at_once, thread(), true), 1, "handed over to a thread that has been woken and has not come");
+    assert_eq!(is_served(Fairness::Free, thread(), true), 0, "somebody else has woken it");
 }
 
 #[test]
@@ -254,6 +290,7 @@ for_every_kind!(
     a_queued_connect_is_not_old_after_a_purge,
     a_connect_that_comes_to_nothing_settles_its_purge,
     nothing_is_opened_for_a_waiter_that_looks,
+    a_checkin_gives_way_to_the_thread_that_it_serves,
     a_suspended_machine_evicts_nothing,
     a_suspended_machine_outlives_lifetimes,
     a_clock_that_jumps_back_evicts_nothing,

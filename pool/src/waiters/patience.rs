@@ -9,7 +9,7 @@ use std::time::Duration;
 /// A loan that is long: about what a thread takes to wake up, on a virtual machine.
 const LONG_LOAN: Duration = Duration::from_micros(40);
 /// The part of the bound that is left while loans are long.
-const PART: u32 = 8;
+const PART: u32 = 4;
 /// The most votes. A loan is sometimes long because its holder had to wait for a processor, so one alone decides nothing.
 const SURE: u32 = 8;
 
@@ -41,7 +41,7 @@ impl Patience {
 mod tests {
     use super::*;
 
-    const BOUND: Duration = Duration::from_micros(200);
+    const BOUND: Duration = Duration::from_micros(100);
     const SHORT_LOAN: Duration = Duration::from_micros(2);
 
     fn after(loans: impl IntoIterator<Item = Duration>) -> Patience {
@@ -52,9 +52,9 @@ mod tests {
 
     #[test]
     fn newcomers_may_pass_for_the_whole_bound_when_loans_are_known_to_be_short() {
-        assert_eq!(after([]).bound(), BOUND / 8);
+        assert_eq!(after([]).bound(), BOUND / PART);
         assert_eq!(after([SHORT_LOAN; 100]).bound(), BOUND);
-        assert_eq!(after([LONG_LOAN; 100]).bound(), BOUND / 8);
+        assert_eq!(after([LONG_LOAN; 100]).bound(), BOUND / PART);
     }
 
     #[test]
@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(patience.bound(), BOUND);
         let mut patience = after([LONG_LOAN; 10]);
         patience.note(SHORT_LOAN);
-        assert_eq!(patience.bound(), BOUND / 8);
+        assert_eq!(patience.bound(), BOUND / PART);
     }
 
     #[test]
