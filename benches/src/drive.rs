@@ -122,6 +122,9 @@ pub struct Observation {
     pub per_thread: Vec<u64>,
     /// How long each acquire took, in nanoseconds.
     pub waits: Histogram<u64>,
+    /// How long each operation took from asking for a connection to being ready to ask again, in nanoseconds: also what the
+    /// checkin took, where a thread may be kept from going on, too.
+    pub operations: Histogram<u64>,
 }
 
 impl Observation {
@@ -141,10 +144,11 @@ impl Observation {
     }
 }
 
-/// The longest acquire that a histogram tells from longer ones.
+/// The longest time that a histogram tells from longer ones.
 const LONGEST_WAIT_NS: u64 = 60_000_000_000;
 
-/// Runs operations on `threads` threads for `time` and times every acquire: two clock reads an operation, about 60 ns.
+/// Runs operations on `threads` threads for `time` and times every acquire and every operation: two clock reads each, about
+/// 60 ns.
 ///
 /// The loop is closed: a thread that waits asks for nothing else meanwhile, so the waits are those of `threads` patient
 /// callers, not of an open stream of requests.
@@ -159,37 +163,42 @@ pub fn observe<R: ?Sized, C: Contender<R>, W: Work<R>>(
     time: Duration,
 ) -> Result<Observation, Failure> {
     let spans = on_threads(contender, threads, |session, thread, stop| {
-        let mut waits = Histogram::<u64>::new_with_bounds(1, LONGEST_WAIT_NS, 3)
-            .map_err(|error| Failure::of("could not make a histogram", error))?;
+        let (mut waits, mut operations) = (histogram()?, histogram()?);
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let mut ops = 0;
-        let deadline = Instant::now() + time;
-        loop {
-            let asked = Instant::now();
-            if asked >= deadline || stop.load(Relaxed) {
-                break;
-            }
+        let mut asked = Instant::now();
+        let deadline = asked + time;
+        while asked < deadline && !stop.load(Relaxed) {
             let op = ops * threads as u64 + thread as u64;
             let wait = session.with(|raw| {
                 let wait = asked.elapsed();
                 work.run(raw, op).map(|()| wait)
             })??;
-            waits.saturating_record(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
+            waits.saturating_record(nanos(wait));
             ops += 1;
+            // Recording is part of no wait.
+            let next = Instant::now();
+            operations.saturating_record(nanos(next - asked));
+            asked = next;
         }
-        Ok((ops, waits))
+        Ok((ops, (waits, operations)))
     })?;
     let elapsed = elapsed(spans.iter().map(|(span, _)| *span));
-    let mut all = Histogram::<u64>::new_with_bounds(1, LONGEST_WAIT_NS, 3)
-        .map_err(|error| Failure::of("could not make a histogram", error))?;
-    let mut per_thread = Vec::new();
-    for (_, (ops, waits)) in &spans {
-        per_thread.push(*ops);
-        all.add(waits).map_err(|error| Failure::of("could not add histograms", error))?;
+    let mut seen = Observation { elapsed, per_thread: Vec::new(), waits: histogram()?, operations: histogram()? };
+    for (_, (ops, (waits, operations))) in &spans {
+        seen.per_thread.push(*ops);
+        for (all, own) in [(&mut seen.waits, waits), (&mut seen.operations, operations)] {
+            all.add(own).map_err(|error| Failure::of("could not add histograms", error))?;
+        }
     }
-    if all.len() != per_thread.iter().sum::<u64>() {
-        return Err(Failure::new("an acquire was not recorded"));
+    if seen.waits.len() != seen.ops() || seen.operations.len() != seen.ops() {
+        return Err(Failure::new("an operation was not recorded"));
     }
-    Ok(Observation { elapsed, per_thread, waits: all })
+    Ok(seen)
+}
+
+fn histogram() -> Result<Histogram<u64>, Failure> {
+    Histogram::new_with_bounds(1, LONGEST_WAIT_NS, 3).map_err(|error| Failure::of("could not make a histogram", error))
 }
 
 /// Where the time of a run's operations went, seen from the caller: sums over all threads, in nanoseconds.

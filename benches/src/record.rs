@@ -208,6 +208,12 @@ pub const P99: Metric = Metric { name: "acquire_p99", unit: "ns" };
 pub const P999: Metric = Metric { name: "acquire_p999", unit: "ns" };
 /// The longest acquire.
 pub const MAX: Metric = Metric { name: "acquire_max", unit: "ns" };
+/// 99th percentile of whole operations, from asking for a connection to being ready to ask again.
+pub const OPERATION_P99: Metric = Metric { name: "operation_p99", unit: "ns" };
+/// Their 99.9th percentile.
+pub const OPERATION_P999: Metric = Metric { name: "operation_p999", unit: "ns" };
+/// The longest of them.
+pub const OPERATION_MAX: Metric = Metric { name: "operation_max", unit: "ns" };
 /// Operations of the best-served thread for each of the worst-served.
 pub const UNFAIRNESS: Metric = Metric { name: "max_over_min", unit: "ratio" };
 

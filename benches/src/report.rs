@@ -13,8 +13,8 @@ use crate::chart::figures::{Data, Figure};
 use crate::contenders::Entrant;
 use crate::options::PoolOption;
 use crate::record::{
-    CLOSE_NS, CONNECT_NS, MAX, Metric, NS_PER_OP, OPS_PER_S, P50, P99, P999, PARTS, PING_NS, Record, Spread,
-    THREAD_NS_PER_OP, UNFAIRNESS, WALL_MS,
+    CLOSE_NS, CONNECT_NS, MAX, Metric, NS_PER_OP, OPERATION_MAX, OPERATION_P99, OPERATION_P999, OPS_PER_S, P50, P99,
+    P999, PARTS, PING_NS, Record, Spread, THREAD_NS_PER_OP, UNFAIRNESS, WALL_MS,
 };
 use crate::tasks::TaskHold;
 use crate::units::{count, digits, grouped, time, times};
@@ -128,6 +128,7 @@ pub fn pieces(records: &[Record], figures: &[Figure]) -> Vec<Piece> {
         ("table-scaling", scaling(records)),
         ("table-saturation", saturation(records)),
         ("table-latency", latency(records)),
+        ("table-operation", operation(records)),
         ("table-fairness", fairness(records)),
         ("table-tasks", tasks(records)),
         ("table-split", split(records)),
@@ -349,11 +350,20 @@ fn saturation(records: &[Record]) -> Option<String> {
 }
 
 fn latency(records: &[Record]) -> Option<String> {
-    let table = by_hold(&Data::of(records, "latency"), |cell| {
-        let quantiles = [P50, P99, P999, MAX].map(|metric| cell.spread(metric).map(|spread| time(spread.median)));
-        quantiles.into_iter().collect::<Option<Vec<_>>>().map(|quantiles| quantiles.join(" / "))
-    })?;
+    let table = quantiles(records, &[P50, P99, P999, MAX])?;
     Some(format!("p50 / p99 / p99.9 / max of the acquire:\n\n{table}"))
+}
+
+fn operation(records: &[Record]) -> Option<String> {
+    let table = quantiles(records, &[OPERATION_P99, OPERATION_P999, OPERATION_MAX])?;
+    Some(format!("p99 / p99.9 / max of the whole operation:\n\n{table}"))
+}
+
+fn quantiles(records: &[Record], metrics: &[Metric]) -> Option<String> {
+    by_hold(&Data::of(records, "latency"), |cell| {
+        let quantiles = metrics.iter().map(|metric| cell.spread(*metric).map(|spread| time(spread.median)));
+        quantiles.collect::<Option<Vec<_>>>().map(|quantiles| quantiles.join(" / "))
+    })
 }
 
 fn fairness(records: &[Record]) -> Option<String> {

@@ -8,9 +8,12 @@ use benches::backend::stub::{Hold, Stub, StubConnection};
 use benches::contender::{Contender, Visit};
 use benches::drive::{Observation, observe};
 use benches::measure::{in_rounds, visit_open};
-use benches::record::{Cell, MAX, Metric, OPS_PER_S, P50, P99, P999, Spread, UNFAIRNESS};
+use benches::record::{
+    Cell, MAX, Metric, OPERATION_MAX, OPERATION_P99, OPERATION_P999, OPS_PER_S, P50, P99, P999, Spread, UNFAIRNESS,
+};
 use benches::suite::{self, Suite};
 use benches::workload::{HOLDS, Keep, SATURATION_2X, SATURATION_4X, stub_entrants};
+use hdrhistogram::Histogram;
 
 /// One observed run as a visit.
 struct Watched {
@@ -64,10 +67,13 @@ fn block(suite: &mut Suite, mut cells: Vec<Cell>, hold: Hold) -> Result<(), Fail
     })?;
     for (cell, observations) in cells.iter().zip(&observations) {
         let metrics: Vec<(Metric, Spread)> = [
-            (P50, values(observations, |seen| nanos(seen, 50.0))),
-            (P99, values(observations, |seen| nanos(seen, 99.0))),
-            (P999, values(observations, |seen| nanos(seen, 99.9))),
-            (MAX, values(observations, |seen| nanos(seen, 100.0))),
+            (P50, values(observations, |seen| nanos(&seen.waits, 50.0))),
+            (P99, values(observations, |seen| nanos(&seen.waits, 99.0))),
+            (P999, values(observations, |seen| nanos(&seen.waits, 99.9))),
+            (MAX, values(observations, |seen| nanos(&seen.waits, 100.0))),
+            (OPERATION_P99, values(observations, |seen| nanos(&seen.operations, 99.0))),
+            (OPERATION_P999, values(observations, |seen| nanos(&seen.operations, 99.9))),
+            (OPERATION_MAX, values(observations, |seen| nanos(&seen.operations, 100.0))),
             (UNFAIRNESS, values(observations, Observation::unfairness)),
             #[expect(clippy::cast_precision_loss)]
             (OPS_PER_S, values(observations, |seen| seen.ops() as f64 / seen.elapsed.as_secs_f64())),
@@ -85,6 +91,6 @@ fn values(observations: &[Observation], value: impl Fn(&Observation) -> f64) -> 
 }
 
 #[expect(clippy::cast_precision_loss)]
-fn nanos(seen: &Observation, percentile: f64) -> f64 {
-    seen.waits.value_at_percentile(percentile) as f64
+fn nanos(times: &Histogram<u64>, percentile: f64) -> f64 {
+    times.value_at_percentile(percentile) as f64
 }

@@ -47,7 +47,7 @@ fn everybody() -> Vec<Entrant> {
 
 /// The blocks of inserts. A durable insert takes a fifth to half a millisecond whatever the threads, which is what the
 /// choice is about.
-fn inserts(profile: Profile, flush: Flush) -> Vec<Block> {
+fn inserts(profile: Profile) -> Vec<Block> {
     let mut blocks = Vec::new();
     for rows in SEED_ROWS {
         let is_small = rows == SEED_ROWS[0];
@@ -57,14 +57,12 @@ fn inserts(profile: Profile, flush: Flush) -> Vec<Block> {
             Profile::Default if is_small => SEED.threads,
             Profile::Quick | Profile::Default => &[1, 4],
         };
-        let rounds = match (profile, flush) {
-            (Profile::Smoke | Profile::Quick, _) if is_small => 1,
-            (Profile::Smoke | Profile::Quick, _) => continue,
-            (Profile::Default, Flush::Durable) if is_small => 3,
-            (Profile::Default, Flush::Durable) => 2,
-            (Profile::Default, Flush::Relaxed) if is_small => 5,
-            (Profile::Default, Flush::Relaxed) => 3,
-            (Profile::Full, _) => 5,
+        let rounds = match profile {
+            Profile::Smoke | Profile::Quick if is_small => 1,
+            Profile::Smoke | Profile::Quick => continue,
+            Profile::Default if is_small => 3,
+            Profile::Default => 2,
+            Profile::Full => 5,
         };
         let everybody = everybody();
         let entrants = if is_small || profile == Profile::Full { everybody } else { CORE.to_vec() };
@@ -97,7 +95,7 @@ fn mariadb(
             continue;
         }
         let work = Insert { table: insert.name.clone() };
-        for block in inserts(profile, flush) {
+        for block in inserts(profile) {
             let Block { rows, threads, rounds, .. } = block;
             let what = format!("{rows} {} inserts on {threads} threads, {rounds} rounds", flush.name());
             let cells = block.cells(suite, "insert", "mariadb", flush.name());

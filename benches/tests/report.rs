@@ -10,8 +10,8 @@ use benches::fairness::{Contestant, Load};
 use benches::footprint::{CROWD_MS, IDLE_BYTES, Question, TASK_BYTES, THREAD_BYTES, THREADS};
 use benches::options::PoolOption;
 use benches::record::{
-    CLOSE_NS, CONNECT_NS, Cell, Course, MAX, Metric, NS_PER_OP, OPS_PER_S, P50, P99, P999, PARTS, PING_NS, Record,
-    Spread, THREAD_NS_PER_OP, UNFAIRNESS, WALL_MS,
+    CLOSE_NS, CONNECT_NS, Cell, Course, MAX, Metric, NS_PER_OP, OPERATION_MAX, OPERATION_P99, OPERATION_P999,
+    OPS_PER_S, P50, P99, P999, PARTS, PING_NS, Record, Spread, THREAD_NS_PER_OP, UNFAIRNESS, WALL_MS,
 };
 use benches::report::{pieces, publish, splice};
 use benches::scenario::cancel::USABLE;
@@ -92,6 +92,9 @@ fn everything() -> Vec<Record> {
                 records.push(record(&cell("saturation", &hold.label(), id, 16, size), OPS_PER_S, 2e8 / slow));
                 let cell = cell("latency", &hold.label(), id, 16, size);
                 for (metric, factor) in [(P50, 1.0), (P99, 10.0), (P999, 100.0), (MAX, 300.0)] {
+                    records.push(record(&cell, metric, 100.0 * slow * factor));
+                }
+                for (metric, factor) in [(OPERATION_P99, 20.0), (OPERATION_P999, 200.0), (OPERATION_MAX, 600.0)] {
                     records.push(record(&cell, metric, 100.0 * slow * factor));
                 }
                 records.push(record(&cell, UNFAIRNESS, 1.0 + place as f64));
