@@ -19,8 +19,8 @@ pub enum Quota {
     /// So many in all, each batch to whoever comes first, so that all threads compete until the end however unfairly
     /// they are served.
     Shared(u64),
-    /// So many in all, a [portion](PORTIONS) to whoever comes first: for runs in which nobody waits for anybody. A thread
-    /// that had to wait for a processor does not keep the others, who would be idle, and their processor.
+    /// So many in all, a portion to whoever comes first: for runs in which nobody waits for anybody. A thread
+    /// that had to wait for a processor does fewer, instead of working on when the others have done and a processor is idle.
     Dealt(u64),
 }
 
@@ -176,8 +176,8 @@ pub fn observe<R: ?Sized, C: Contender<R>, W: Work<R>>(
             })??;
             waits.saturating_record(nanos(wait));
             ops += 1;
-            // Recording is part of no wait.
             let next = Instant::now();
+            // Part of the next wait, some ten nanoseconds for everybody: less than a third clock read would cost.
             operations.saturating_record(nanos(next - asked));
             asked = next;
         }
