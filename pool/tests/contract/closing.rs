@@ -206,7 +206,8 @@ fn no_thread_is_left_behind<I: IdleSet>() {
     eventually("the pool's threads end although a guard lives", || threads_named(&name) == 0);
     drop(guard);
     database.wait_until_open(0);
-    assert_eq!(threads_named(&name), 0);
+    // Not at once: a thread that was started before the end has its name only when it runs.
+    eventually("no thread is left", || threads_named(&name) == 0);
 }
 
 // 37
