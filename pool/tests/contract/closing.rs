@@ -197,7 +197,7 @@ fn no_thread_is_left_behind<I: IdleSet>() {
         .max_connecting(6)
         .build(database.clone())
         .unwrap();
-    assert!(threads_named(&name) >= 1, "the upkeep thread has the pool's name");
+    eventually("the upkeep thread has the pool's name", || threads_named(&name) >= 1);
     for _ in 0..6 {
         pool.get().unwrap().mark_broken();
     }
