@@ -132,7 +132,7 @@ fn nothing_is_opened_for_a_waiter_that_looks<I: IdleSet>() {
 
 /// A woken thread may be waiting for the processor of the one that gives back, which would not let go of it.
 fn a_checkin_gives_way_to_the_thread_that_it_serves<I: IdleSet>() {
-    let is_served = |fairness, alarm: Option<Alarm>, is_late: bool| {
+    let ways_given_for = |fairness, alarm: Option<Alarm>, is_late: bool| {
         let core = core::<I>(Config { max_size: 1, fairness, ..Config::default() });
         core.add(0).expect("there is room");
         // Whether a woken thread is late is looked at now and then only.
@@ -156,12 +156,16 @@ fn a_checkin_gives_way_to_the_thread_that_it_serves<I: IdleSet>() {
     let task = || Some(Alarm::Task(std::task::Waker::noop().clone()));
     let at_once = Fairness::Bounded(Duration::ZERO);
     for fairness in [Fairness::Strict, at_once, Fairness::Bounded(MAX_DURATION), Fairness::Free] {
-        assert_eq!(is_served(fairness, thread(), false), 1, "{fairness:?}: a sleeping thread");
-        assert_eq!(is_served(fairness, task(), false), 0, "{fairness:?}: a task, which its executor will poll");
-        assert_eq!(is_served(fairness, None, false), 0, "{fairness:?}: nobody");
+        assert_eq!(ways_given_for(fairness, thread(), false), 1, "{fairness:?}: a sleeping thread");
+        assert_eq!(ways_given_for(fairness, task(), false), 0, "{fairness:?}: a task, which its executor will poll");
+        assert_eq!(ways_given_for(fairness, None, false), 0, "{fairness:?}: nobody");
     }
-    assert_eq!(is_served(at_once, thread(), true), 1, "handed over to a thread that has been woken and has not come");
-    assert_eq!(is_served(Fairness::Free, thread(), true), 0, "somebody else has woken it");
+    assert_eq!(
+        ways_given_for(at_once, thread(), true),
+        1,
+        "handed over to a thread that has been woken and has not come"
+    );
+    assert_eq!(ways_given_for(Fairness::Free, thread(), true), 0, "somebody else has woken it");
 }
 
 #[test]
