@@ -10,6 +10,8 @@
 //! names a model here.
 
 #[cfg(loom)]
+mod closing;
+#[cfg(loom)]
 mod line;
 #[cfg(loom)]
 mod planted;

@@ -240,7 +240,8 @@ impl<M: Manager, I: IdleSet> Pool<M, I> {
     /// Closes the pool for good: waiters fail, idle connections are closed, lent ones are closed as they come back.
     /// Waits until all are closed, at most for `deadline`.
     ///
-    /// May be called again to wait longer. Blocks the thread; in async code await [`close_async`](Self::close_async).
+    /// When they are, all that was done with them, and by closing them, happens before the return. May be called again to
+    /// wait longer. Blocks the thread; in async code await [`close_async`](Self::close_async).
     ///
     /// # Errors
     ///
