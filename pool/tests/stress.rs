@@ -14,181 +14,32 @@
 
 use std::any::Any;
 use std::collections::hash_map::RandomState;
-use std::fmt;
 use std::future::Future;
 use std::hash::BuildHasher;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::pin::Pin;
 use std::process::abort;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use crossbeam::queue::{ArrayQueue, SegQueue};
-use pool::{AcquireError, AcquireOwned, Fairness, IdleSet, Manager, Pool, idle};
+use pool::{AcquireError, AcquireOwned, Fairness, IdleSet, Pool, idle};
 
 mod stress {
+    pub(crate) mod database;
     pub(crate) mod extras;
     use super::*;
 }
+use stress::database::{Connection, Database, Ledger, Refused};
 use stress::extras;
 
 /// A run that takes longer hangs. Sanitizers slow everything down twentyfold.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Acquires that are left to whoever picks them up; fewer than connections, since one may lie there with a connection.
 const ORPHANS: usize = 2;
-
-/// What the database and the callers find wrong is counted, and judged at the end.
-#[derive(Default)]
-struct Ledger {
-    open: AtomicUsize,
-    most_open: AtomicUsize,
-    /// Connections that exist as values, detached ones included.
-    alive: AtomicUsize,
-    opened: AtomicU64,
-    two_holders: AtomicU64,
-    starved: AtomicU64,
-    wrong_sums: AtomicU64,
-    /// Uses that callers made, and that connections counted.
-    uses: AtomicU64,
-    uses_counted: AtomicU64,
-    calls: AtomicU64,
-}
-
-struct Database {
-    ledger: Arc<Ledger>,
-    /// One call in so many fails.
-    trouble: u64,
-}
-
-struct Connection {
-    in_use: AtomicBool,
-    is_dirty: bool,
-    is_broken: bool,
-    /// It has left the pool once, and does not count as open any more.
-    is_guest: bool,
-    /// Plain on purpose.
-    uses: u64,
-    /// Hooks and validations that it went through; plain, too.
-    hooked: u64,
-    ledger: Arc<Ledger>,
-}
-
-#[derive(Debug)]
-struct Refused;
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("refused")
-    }
-}
-
-impl std::error::Error for Refused {}
-
-impl Connection {
-    fn work(&mut self, work: impl FnOnce()) {
-        self.uses += 1;
-        self.alone(work);
-    }
-
-    fn alone(&self, work: impl FnOnce()) {
-        if self.in_use.swap(true, Ordering::Relaxed) {
-            self.ledger.two_holders.fetch_add(1, Ordering::Relaxed);
-        }
-        work();
-        self.in_use.store(false, Ordering::Relaxed);
-    }
-
-    /// The connection will not be the pool's any more.
-    fn leave(&mut self) {
-        if !self.is_guest {
-            self.ledger.open.fetch_sub(1, Ordering::Relaxed);
-        }
-        self.is_guest = true;
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.ledger.uses_counted.fetch_add(self.uses, Ordering::Relaxed);
-        self.ledger.alive.fetch_sub(1, Ordering::Release);
-    }
-}
-
-impl Ledger {
-    /// Fails one call in `trouble`, panics more rarely.
-    fn answer(&self, trouble: u64) -> Result<(), Refused> {
-        let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
-        match call {
-            _ if call.is_multiple_of(trouble * 16) => panic_any(Refused),
-            _ if call.is_multiple_of(trouble) => Err(Refused),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Database {
-    fn answer(&self) -> Result<(), Refused> {
-        self.ledger.answer(self.trouble)
-    }
-}
-
-impl Manager for Database {
-    type Connection = Connection;
-    type Error = Refused;
-
-    fn connect(&self) -> Result<Connection, Refused> {
-        struct Opening<'a>(&'a Ledger);
-        impl Drop for Opening<'_> {
-            fn drop(&mut self) {
-                self.0.open.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
-        let open = self.ledger.open.fetch_add(1, Ordering::Relaxed) + 1;
-        self.ledger.most_open.fetch_max(open, Ordering::Relaxed);
-        let opening = Opening(&self.ledger);
-        self.answer()?;
-        std::mem::forget(opening);
-        self.ledger.alive.fetch_add(1, Ordering::Relaxed);
-        self.ledger.opened.fetch_add(1, Ordering::Relaxed);
-        let ledger = Arc::clone(&self.ledger);
-        Ok(Connection {
-            in_use: AtomicBool::new(false),
-            is_dirty: false,
-            is_broken: false,
-            is_guest: false,
-            uses: 0,
-            hooked: 0,
-            ledger,
-        })
-    }
-
-    fn is_valid(&self, connection: &mut Connection) -> Result<(), Refused> {
-        connection.hooked += 1;
-        connection.alone(thread::yield_now);
-        self.answer()
-    }
-
-    fn has_broken(&self, connection: &mut Connection) -> bool {
-        connection.is_broken
-    }
-
-    fn is_dirty(&self, connection: &mut Connection) -> bool {
-        connection.is_dirty
-    }
-
-    fn reset(&self, connection: &mut Connection) -> Result<(), Refused> {
-        self.answer()?;
-        connection.is_dirty = false;
-        Ok(())
-    }
-
-    fn close(&self, mut connection: Connection) {
-        connection.leave();
-    }
-}
 
 /// A random number generator (SplitMix64).
 struct Dice(u64);

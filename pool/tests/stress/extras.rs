@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use pool::{Builder, Event, IdleSet, Pool};
 
-use super::{Connection, Database, Dice, Ledger, PATIENCE, Refused, block_on, eventually};
+use super::database::{Connection, Database, Ledger, Refused};
+use super::{Dice, PATIENCE, block_on, eventually};
 
 /// What the pool has told.
 #[derive(Default)]
