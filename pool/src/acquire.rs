@@ -4,6 +4,7 @@
 //! woken.
 
 use std::borrow::Borrow;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::error::AcquireError;
 use crate::events::Event;
 use crate::extras::Caller;
 use crate::guard::{Guard, OwnedGuard};
-use crate::idle::IdleSet;
+use crate::idle::{self, IdleSet};
 use crate::slot::Lent;
 use crate::sync::{now, park_until, thread};
 use crate::timing::{Phase, Start};
@@ -328,7 +329,7 @@ where
 /// Its time runs from the first poll. Dropping it leaves the line; a wake-up or a connection that was on its way to it
 /// goes to the next waiter, and a connect that it caused goes on for whoever comes.
 #[must_use = "futures do nothing unless polled"]
-pub struct Acquire<'p, M: Manager, I: IdleSet> {
+pub struct Acquire<'p, M: Manager, I: IdleSet = idle::Slots> {
     waiting: Waiting<&'p Core<M, I>, M, I>,
 }
 
@@ -352,7 +353,7 @@ impl<'p, M: Manager, I: IdleSet> Future for Acquire<'p, M, I> {
 /// An acquire in progress that borrows nothing; resolves to an [`OwnedGuard`]. Made by
 /// [`Pool::get_owned_async`](crate::Pool::get_owned_async). See [`Acquire`].
 #[must_use = "futures do nothing unless polled"]
-pub struct AcquireOwned<M: Manager, I: IdleSet> {
+pub struct AcquireOwned<M: Manager, I: IdleSet = idle::Slots> {
     waiting: Waiting<Arc<Core<M, I>>, M, I>,
 }
 
@@ -369,5 +370,17 @@ impl<M: Manager, I: IdleSet> Future for AcquireOwned<M, I> {
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.waiting.poll(context).map_ok(|lent| OwnedGuard::new(Arc::clone(&self.waiting.core), lent))
+    }
+}
+
+impl<M: Manager, I: IdleSet> fmt::Debug for Acquire<'_, M, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acquire").finish_non_exhaustive()
+    }
+}
+
+impl<M: Manager, I: IdleSet> fmt::Debug for AcquireOwned<M, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AcquireOwned").finish_non_exhaustive()
     }
 }

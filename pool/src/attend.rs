@@ -38,8 +38,10 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
                 self.attend();
             }
         }
-        // The same look as after every `give`; but what may stay, and was asked about, needs no sweep.
-        if self.waiters.attention() & RETIRE != 0 && self.retire_calls.load(Ordering::SeqCst) != retire_calls {
+        // The same look as after every `give`; but what was asked about since the last call, and may stay, needs no sweep.
+        // Model-checked: `a_purge_of_a_paused_pool_catches_a_checkin_*`.
+        let is_spared = attention & RETIRE != 0 && self.retire_calls.load(Ordering::SeqCst) == retire_calls;
+        if self.waiters.attention() & RETIRE != 0 && !is_spared {
             self.retire_idle();
         }
     }

@@ -13,7 +13,7 @@ use crate::rescue::Rescue;
 use crate::slot::{Held, Lent};
 use crate::sync::atomic::{Ordering, fence};
 use crate::timing::{self, Start};
-use crate::waiters::{BARRED, EXTRAS};
+use crate::waiters::{BARRED, EXTRAS, RETIRE};
 
 impl<M: Manager, I: IdleSet> Core<M, I> {
     /// An idle connection that may be lent, if there is one for newcomers.
@@ -106,8 +106,8 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     /// The first idle connection that may be lent. `due` may not, until some validation has ended; nor may others, but
     /// behind them there may be one that needs none.
     #[cold]
-    fn look_further(&self, due: Option<Held>, caller: Caller) -> Option<Lent> {
-        let retire_calls = self.retire_calls.load(Ordering::Relaxed);
+    pub(crate) fn look_further(&self, due: Option<Held>, caller: Caller) -> Option<Lent> {
+        let retire_calls = due.is_none().then(|| self.retire_calls.load(Ordering::Relaxed));
         let mut passed_over = PassedOver { core: self, due: Vec::from_iter(due), retire_calls };
         loop {
             let Some(held) = self.spared_if_asked(self.take_idle()?) else { continue };
@@ -151,8 +151,8 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
 struct PassedOver<'a, M: Manager, I: IdleSet> {
     core: &'a Core<M, I>,
     due: Vec<Held>,
-    /// As of before the first of them was taken.
-    retire_calls: u32,
+    /// As of before the first of them was taken, and asked about. `None`: one was taken by somebody who had not looked then.
+    retire_calls: Option<u32>,
 }
 
 impl<M: Manager, I: IdleSet> Drop for PassedOver<'_, M, I> {
@@ -161,7 +161,8 @@ impl<M: Manager, I: IdleSet> Drop for PassedOver<'_, M, I> {
         while let Some(due) = self.due.pop() {
             self.core.idle.give(&self.core.slots, due);
             self.core.validation_ended();
-            if self.core.retire_calls.load(Ordering::SeqCst) != self.retire_calls {
+            let calls = self.core.retire_calls.load(Ordering::SeqCst);
+            if self.core.waiters.attention() & RETIRE != 0 && self.retire_calls != Some(calls) {
                 self.core.retire_idle();
             }
         }

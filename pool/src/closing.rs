@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::Manager;
 use crate::core::{Core, Failure, end_of};
 use crate::error::CloseError;
+use crate::foreign;
 use crate::idle::IdleSet;
 use crate::supply::Supply;
 use crate::sync::{Mutex, now};
@@ -36,22 +37,21 @@ impl Closers {
                 None
             }
         };
-        // Dropping a waker is an executor's code: outside the lock.
         drop(waiting);
-        drop(old);
+        foreign::end(old);
     }
 
     fn leave(&self, id: u64) {
         let mut waiting = self.waiting.lock();
         let left: Vec<_> = waiting.extract_if(.., |closer| closer.id == id).collect();
         drop(waiting);
-        drop(left);
+        foreign::end(left);
     }
 
     /// Wakes everybody; whoever still has to wait comes back.
     pub(crate) fn ring(&self) {
         let rung = std::mem::take(&mut *self.waiting.lock());
-        rung.into_iter().for_each(|closer| closer.waker.wake());
+        rung.into_iter().for_each(|closer| foreign::wake(closer.waker));
     }
 
     /// Wakes those whose time is up and says when the next one's is. For the upkeep thread.
@@ -60,7 +60,7 @@ impl Closers {
         let due: Vec<_> = waiting.extract_if(.., |closer| closer.until <= time).collect();
         let next = waiting.iter().map(|closer| closer.until).min();
         drop(waiting);
-        due.into_iter().for_each(|closer| closer.waker.wake());
+        due.into_iter().for_each(|closer| foreign::wake(closer.waker));
         next
     }
 }

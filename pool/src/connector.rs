@@ -15,7 +15,7 @@ use crate::core::{Core, Failure, end_of, tally, ticks};
 use crate::error::{AcquireError, AddError, Call, ConnectError};
 use crate::events::CloseReason;
 use crate::events::Event;
-use crate::hooks::{caught, panic_message};
+use crate::foreign::{self, caught, caught_or, caught_panic, log, panic_message};
 use crate::idle::IdleSet;
 use crate::slot::{Held, NEVER, Phase};
 use crate::supply::Supply;
@@ -222,7 +222,9 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     fn attempt(&self, held: Held) {
         let began = now();
         let start = Start::now();
-        let connected = self.connect_and_set_up();
+        // The span is a log's, so it is foreign, too.
+        let connected =
+            caught_or(Err(ConnectError::Panicked("a subscriber of the log".into())), || self.connect_and_set_up());
         let took = now().saturating_duration_since(began);
         self.clocks.book(timing::Phase::Connect, start);
         self.note_connect_time(took);
@@ -261,15 +263,14 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     }
 
     fn close(&self, connection: M::Connection) {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.manager.close(connection))) {
-            let panic = panic_message(&*panic);
-            tracing::warn!(db.client.connection.pool.name = %self.config.name, panic, "closing a connection panicked");
+        if let Some(panic) = caught_panic(|| self.manager.close(connection)) {
+            log!(warn, self.config.name, panic, "closing a connection panicked");
         }
     }
 
     fn connected(&self, held: Held, connection: M::Connection, took: Duration) {
         tally(&self.tallies.connects);
-        tracing::debug!(db.client.connection.pool.name = %self.config.name, slot = held.index(), "connected");
+        log!(debug, self.config.name, slot = held.index(), "connected");
         self.install(held, connection, took);
         let former = {
             // Only now, so that it is counted as connecting until it is counted as idle, and `demand` asks for no more
@@ -278,8 +279,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             supply.connecting -= 1;
             self.book_success(&mut supply)
         };
-        // An error's destructor is foreign code, so it runs after the lock is given up.
-        drop(former);
+        foreign::end(former);
         self.tell_notices();
         self.notify_supply_changed();
         self.demand();
@@ -318,20 +318,21 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         };
         match taken {
             Some(held) => {
-                tracing::debug!(db.client.connection.pool.name = %self.config.name, slot = held.index(), "a connection was added");
+                log!(debug, self.config.name, slot = held.index(), "a connection was added");
                 tally(&self.tallies.added);
                 self.install(held, connection, Duration::ZERO);
                 self.tell_notices();
                 self.notify_supply_changed();
                 Ok(())
             }
-            None if self.is_closed() => Err(AddError::Closed { connection }),
+            // As the supply has it, which is closed before anybody is told.
+            None if self.supply.lock().is_closed() => Err(AddError::Closed { connection }),
             None => Err(AddError::Full { connection, state: self.state() }),
         }
     }
 
     fn connect_failed(&self, held: Held, began: Instant, error: ConnectError<M::Error>, is_hopeless: bool) {
-        tracing::warn!(db.client.connection.pool.name = %self.config.name, %error, "could not connect");
+        log!(warn, self.config.name, %error, "could not connect");
         tally(&self.tallies.connect_failures);
         let error = Arc::new(error);
         let (retry_at, (tells, former)) = {
@@ -341,10 +342,9 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             supply.connecting -= 1;
             (retry_at, self.book_failure(&mut supply, &error, is_hopeless, (began, ended), retry_at))
         };
-        // As after a success: an error's destructor is foreign code.
-        drop(former);
-        self.tell_notices();
         self.vacate(held);
+        foreign::end(former);
+        self.tell_notices();
         if tells {
             self.waiters.fail_all(&Failure::Connect(error), false);
         }
@@ -424,9 +424,4 @@ pub(crate) fn shortened(duration: Duration, part: u32) -> Duration {
     // Each `RandomState` has keys of its own.
     let share = if cfg!(any(loom, shuttle)) { 0 } else { RandomState::new().hash_one(0) as u32 };
     duration - Duration::from_secs_f64(most.as_secs_f64() * f64::from(share) / f64::from(u32::MAX))
-}
-
-/// The closure's answer, or `otherwise` if it panics.
-fn caught_or<T>(otherwise: T, closure: impl FnOnce() -> T) -> T {
-    catch_unwind(AssertUnwindSafe(closure)).unwrap_or(otherwise)
 }

@@ -86,6 +86,9 @@ impl<E: Error + 'static> CallError<E> {
 /// Each variant names what was missing, because the remedies differ: a larger pool or shorter loans for
 /// [`Exhausted`](AcquireError::Exhausted), the database or its credentials for
 /// [`ConnectFailed`](AcquireError::ConnectFailed), the network or the timeout for [`TimedOut`](AcquireError::TimedOut).
+///
+/// What it prints has the cause in it. [`source`](Error::source) leads to the cause as a value, to be downcast; whoever prints
+/// the whole chain (`{:#}` of `anyhow`) reads it more than once.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum AcquireError<E: Error + 'static> {
@@ -151,6 +154,25 @@ impl<E: Error + 'static> AcquireError<E> {
         match self {
             Self::ConnectFailed { source, .. } => Some(source),
             _ => None,
+        }
+    }
+}
+
+/// Causes are shared, so that they need not be `Clone`.
+impl<E: Error + 'static> Clone for AcquireError<E> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Exhausted { waited, state, oldest_loan } => {
+                Self::Exhausted { waited: *waited, state: *state, oldest_loan: oldest_loan.clone() }
+            }
+            Self::ConnectFailed { waited, state, source } => {
+                Self::ConnectFailed { waited: *waited, state: *state, source: Arc::clone(source) }
+            }
+            Self::TimedOut { waited, state, last_failure } => {
+                Self::TimedOut { waited: *waited, state: *state, last_failure: last_failure.clone() }
+            }
+            Self::Paused { waited, state } => Self::Paused { waited: *waited, state: *state },
+            Self::Closed => Self::Closed,
         }
     }
 }
@@ -224,7 +246,8 @@ pub struct CloseError {
     pub state: State,
 }
 
-/// Why a pool did not take in a connection. Has the connection.
+/// Why a pool did not take in a connection. Has the connection, so it is `Send` and `Sync` as that is: where an error must be
+/// both (`anyhow`, most of `async`), take the connection out first, as in `.map_err(|error| error.to_string())`.
 #[non_exhaustive]
 pub enum AddError<C> {
     /// There are as many connections as there may be, counting those being opened, checked and closed.

@@ -2,12 +2,12 @@
 
 use std::error::Error;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::Core;
-use crate::hooks::panic_message;
+use crate::foreign::{caught_panic, log};
 use crate::idle::IdleSet;
 use crate::{Loan, Manager};
 
@@ -168,10 +168,9 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     #[inline]
     pub(crate) fn emit(&self, event: Event<'_>) {
         if let Some(observer) = &self.hooks.observer
-            && let Err(panic) = catch_unwind(AssertUnwindSafe(|| observer(&event)))
+            && let Some(panic) = caught_panic(|| observer(&event))
         {
-            let panic = panic_message(&*panic);
-            tracing::warn!(db.client.connection.pool.name = %self.config.name, panic, "the observer panicked");
+            log!(warn, self.config.name, panic, "the observer panicked");
         }
     }
 }

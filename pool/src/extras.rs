@@ -14,8 +14,9 @@ use crate::config::{Builder, Config};
 use crate::core::{Core, tally};
 use crate::error::{Call, CallError};
 use crate::events::{CloseReason, Event};
+use crate::foreign::{caught, log};
 use crate::histogram::Recorders;
-use crate::hooks::{Hooks, caught};
+use crate::hooks::Hooks;
 use crate::idle::IdleSet;
 use crate::loans::Loan;
 use crate::slot::{Held, Lent};
@@ -250,8 +251,9 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     fn warn_of_slow_acquire(&self, connection: u64, waited: Duration, site: &'static Location<'static>) {
         tally(&self.tallies.slow_acquires);
         let (pool, state) = (&self.config.name, self.state());
-        tracing::warn!(
-            db.client.connection.pool.name = %pool,
+        log!(
+            warn,
+            pool,
             db.client.connection.wait_time = waited.as_secs_f64(),
             %site,
             %state,

@@ -1,12 +1,13 @@
 //! Lent connections. Dropping a guard is the checkin.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use crate::Manager;
 use crate::core::Core;
-use crate::idle::IdleSet;
+use crate::idle::{self, IdleSet};
 use crate::slot::{Doubt, Lent};
 
 const HAS_CONNECTION: &str = "a guard has its connection until it ends";
@@ -137,15 +138,32 @@ macro_rules! guard_traits {
 }
 
 /// A lent connection that borrows its pool. Free of reference counts; this is the one to use where it fits.
-pub struct Guard<'p, M: Manager, I: IdleSet> {
+///
+/// `Send` as every connection is, and `Sync` if the connection is:
+///
+/// ```compile_fail,E0277
+/// # struct Cells;
+/// # impl pool::Manager for Cells {
+/// #     type Connection = std::cell::Cell<u64>;
+/// #     type Error = std::convert::Infallible;
+/// #     fn connect(&self) -> Result<Self::Connection, Self::Error> { Ok(Default::default()) }
+/// #     fn is_valid(&self, _: &mut Self::Connection) -> Result<(), Self::Error> { Ok(()) }
+/// # }
+/// fn share<T: Sync>(_: &T) {}
+/// let pool: pool::Pool<Cells> = pool::Pool::builder().build(Cells).unwrap();
+/// share(&pool.get().unwrap()); // `Cell<u64>` cannot be shared between threads safely
+/// ```
+pub struct Guard<'p, M: Manager, I: IdleSet = idle::Slots> {
     core: &'p Core<M, I>,
     loan: Loan,
+    /// For the compiler, a guard has the connection that is in the slot.
+    connection: PhantomData<M::Connection>,
 }
 
 impl<'p, M: Manager, I: IdleSet> Guard<'p, M, I> {
     #[inline(always)]
     pub(crate) fn new(core: &'p Core<M, I>, lent: Lent) -> Self {
-        Self { core, loan: Loan::new(core, lent) }
+        Self { core, loan: Loan::new(core, lent), connection: PhantomData }
     }
 
     guard_methods!();
@@ -156,16 +174,33 @@ guard_traits!(['_], Guard);
 /// A lent connection that can go anywhere: into a task, a thread, a struct. It may outlive every handle of its pool.
 ///
 /// Costs a reference count, which all threads write to: tens of nanoseconds when they do so at the same time.
-pub struct OwnedGuard<M: Manager, I: IdleSet> {
+///
+/// `Send` as every connection is, and `Sync` if the connection is:
+///
+/// ```compile_fail,E0277
+/// # struct Cells;
+/// # impl pool::Manager for Cells {
+/// #     type Connection = std::cell::Cell<u64>;
+/// #     type Error = std::convert::Infallible;
+/// #     fn connect(&self) -> Result<Self::Connection, Self::Error> { Ok(Default::default()) }
+/// #     fn is_valid(&self, _: &mut Self::Connection) -> Result<(), Self::Error> { Ok(()) }
+/// # }
+/// fn share<T: Sync>(_: &T) {}
+/// let pool: pool::Pool<Cells> = pool::Pool::builder().build(Cells).unwrap();
+/// share(&pool.get_owned().unwrap()); // `Cell<u64>` cannot be shared between threads safely
+/// ```
+pub struct OwnedGuard<M: Manager, I: IdleSet = idle::Slots> {
     core: Arc<Core<M, I>>,
     loan: Loan,
+    /// For the compiler, a guard has the connection that is in the slot.
+    connection: PhantomData<M::Connection>,
 }
 
 impl<M: Manager, I: IdleSet> OwnedGuard<M, I> {
     #[inline(always)]
     pub(crate) fn new(core: Arc<Core<M, I>>, lent: Lent) -> Self {
         let loan = Loan::new(&core, lent);
-        Self { core, loan }
+        Self { core, loan, connection: PhantomData }
     }
 
     guard_methods!();

@@ -1,4 +1,4 @@
-//! Code of the user's that runs at the turns of a connection's life, and the net under everything foreign.
+//! Code of the user's that runs at the turns of a connection's life.
 //!
 //! | hook | runs | on | a failure |
 //! |---|---|---|---|
@@ -10,9 +10,7 @@
 //! No lock is held meanwhile, and a panic is caught and counts as a failure: a guard may be dropped while its thread
 //! panics already, and a second panic would end the program.
 
-use std::any::Any;
 use std::error::Error;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +19,7 @@ use crate::config::Builder;
 use crate::core::{Core, tally};
 use crate::error::{Call, CallError};
 use crate::events::{Event, Observer};
+use crate::foreign::{self, caught_panic, log};
 use crate::idle::IdleSet;
 use crate::slot::Held;
 use crate::sync::{Mutex, now};
@@ -124,23 +123,6 @@ impl<M: Manager, I: IdleSet> Builder<M, I> {
     }
 }
 
-/// What a call to foreign code came to.
-pub(crate) fn caught<T, E: Error + 'static>(
-    call: Call,
-    body: impl FnOnce() -> Result<T, E>,
-) -> Result<T, CallError<E>> {
-    match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(source)) => Err(CallError::Failed { call, source }),
-        Err(panic) => Err(CallError::Panicked { call, message: panic_message(&*panic) }),
-    }
-}
-
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a value that is no text".to_owned())
-}
-
 /// Why the last connection that was open had to be closed, for the callers who get none.
 pub(crate) struct LastFailure<E: Error + 'static>(Mutex<Option<(Instant, Arc<CallError<E>>)>>);
 
@@ -170,26 +152,24 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         let pool = &self.config.name;
         match &error {
             CallError::Failed { .. } => {
-                tracing::debug!(db.client.connection.pool.name = %pool, connection, %error, "a connection is given up");
+                log!(debug, pool, connection, %error, "a connection is given up");
             }
             CallError::Panicked { .. } => {
-                tracing::warn!(db.client.connection.pool.name = %pool, connection, %error, "a connection is given up");
+                log!(warn, pool, connection, %error, "a connection is given up");
             }
         }
         self.emit(Event::CallFailed { connection, error: &error });
         let error = Arc::new(error);
         self.book_refusal(held, &error);
         let replaced = self.last_failure.0.lock().replace((now(), error));
-        // An error's destructor is foreign code, so it runs after the lock is given up.
-        drop(replaced);
+        foreign::end(replaced);
     }
 
     /// Runs a hook that has no answer, and survives it.
     pub(crate) fn farewell(&self, connection: &mut M::Connection) {
         let Some(hook) = &self.hooks.on_release else { return };
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook(connection))) {
-            let panic = panic_message(&*panic);
-            tracing::warn!(db.client.connection.pool.name = %self.config.name, panic, "on_release panicked");
+        if let Some(panic) = caught_panic(|| hook(connection)) {
+            log!(warn, self.config.name, panic, "on_release panicked");
         }
     }
 }

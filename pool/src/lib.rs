@@ -188,6 +188,7 @@ mod core;
 mod error;
 mod events;
 mod extras;
+mod foreign;
 mod gaps;
 mod guard;
 pub mod guide;

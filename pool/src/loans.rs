@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::Manager;
 use crate::core::{Core, tally};
 use crate::events::Event;
+use crate::foreign::log;
 use crate::idle::IdleSet;
 use crate::slot::Phase;
 use crate::sync::now;
@@ -141,9 +142,9 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         let (pool, held_for) = (&self.config.name, loan.held_for);
         match loan.site {
             Some(site) => {
-                tracing::warn!(db.client.connection.pool.name = %pool, ?held_for, %site, "a long loan: {loan}");
+                log!(warn, pool, ?held_for, %site, "a long loan: {loan}");
             }
-            None => tracing::warn!(db.client.connection.pool.name = %pool, ?held_for, "a long loan: {loan}"),
+            None => log!(warn, pool, ?held_for, "a long loan: {loan}"),
         }
         tally(&self.tallies.long_loans);
         self.emit(Event::LongLoan { loan: &loan });

@@ -12,6 +12,7 @@ use crate::Manager;
 use crate::core::Core;
 use crate::error::ConnectError;
 use crate::events::Event;
+use crate::foreign::{self, log};
 use crate::idle::IdleSet;
 use crate::sync::Mutex;
 
@@ -61,26 +62,15 @@ impl<E: Error + 'static> Notices<E> {
     }
 }
 
-/// Lets others tell again if a log's subscriber panics.
-struct Telling<'a, E: Error + 'static>(&'a Notices<E>);
-
-impl<E: Error + 'static> Drop for Telling<'_, E> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.0.lock().is_being_told = false;
-        }
-    }
-}
-
 impl<M: Manager, I: IdleSet> Core<M, I> {
     /// Tells what has happened. Under no lock.
     pub(crate) fn tell_notices(&self) {
         let Some(mut notice) = self.notices.next(false) else { return };
-        // From here on this thread is the one that tells. One that is not must not let others begin.
-        let telling = Telling(&self.notices);
+        // From here on this thread is the one that tells, and nothing foreign ends that before the last is told.
         loop {
             self.tell(&notice);
-            let Some(next) = telling.0.next(true) else { return };
+            foreign::end(notice);
+            let Some(next) = self.notices.next(true) else { return };
             notice = next;
         }
     }
@@ -89,19 +79,19 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         let pool = &self.config.name;
         let event = match notice {
             Notice::BreakerOpened { error, failing_for } => {
-                tracing::warn!(db.client.connection.pool.name = %pool, %error, ?failing_for, "the breaker opens");
+                log!(warn, pool, %error, ?failing_for, "the breaker opens");
                 Event::BreakerOpened { error: error.as_ref(), failing_for: *failing_for }
             }
             Notice::BreakerClosed { open_for } => {
-                tracing::info!(db.client.connection.pool.name = %pool, ?open_for, "the breaker closes");
+                log!(info, pool, ?open_for, "the breaker closes");
                 Event::BreakerClosed { open_for: *open_for }
             }
             Notice::Paused => {
-                tracing::info!(db.client.connection.pool.name = %pool, "paused");
+                log!(info, pool, "paused");
                 Event::Paused
             }
             Notice::Resumed => {
-                tracing::info!(db.client.connection.pool.name = %pool, "resumed");
+                log!(info, pool, "resumed");
                 Event::Resumed
             }
         };

@@ -25,6 +25,7 @@ use crate::Manager;
 use crate::core::{Core, tally};
 use crate::error::ConfigError;
 use crate::events::CloseReason;
+use crate::foreign::log;
 use crate::idle::IdleSet;
 use crate::slot::{Held, Phase};
 use crate::supply::Supply;
@@ -43,7 +44,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
                 "{max_size} is above the capacity, which was fixed at {capacity} when the pool was built"
             ));
         }
-        tracing::info!(db.client.connection.pool.name = %self.config.name, max_size, "resizing");
+        log!(info, self.config.name, max_size, "resizing");
         let must_retire = {
             let mut supply = self.supply.lock();
             supply.resize(max_size);
@@ -59,7 +60,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     }
 
     pub(crate) fn purge(&self) {
-        tracing::info!(db.client.connection.pool.name = %self.config.name, "purging");
+        log!(info, self.config.name, "purging");
         let must_retire = {
             let mut supply = self.supply.lock();
             supply.begin_epoch();
@@ -190,7 +191,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             CloseReason::PoolClosed => {}
         }
         self.note_retired(&held, reason);
-        tracing::debug!(db.client.connection.pool.name = %self.config.name, slot = held.index(), ?reason, "closing a connection");
+        log!(debug, self.config.name, slot = held.index(), ?reason, "closing a connection");
         self.submit(crate::connector::Job::Close(held));
     }
 }

@@ -11,7 +11,10 @@ use crate::attend::tests::ways_given;
 use crate::config::{Config, Fairness, MAX_DURATION};
 use crate::connector::Job;
 use crate::core::Core;
+use crate::error::AddError;
+use crate::extras::Caller;
 use crate::guard::Guard;
+use crate::idle::sealed::Set;
 use crate::idle::{IdleSet, LockFreeQueue, MutexQueue, Slots};
 use crate::slot::Phase;
 use crate::upkeep::Rhythm;
@@ -289,13 +292,55 @@ macro_rules! for_every_kind {
     };
 }
 
+/// A caller has taken a connection that must be validated first; before he gives it back, there is a purge.
+fn a_connection_passed_over_during_a_purge_is_closed<I: IdleSet>() {
+    let core = core::<I>(Config { max_size: 1, max_connecting: 1, ..Config::default() });
+    drop(waiting(&core));
+    let held = core.take_idle().expect("it was opened for whoever waited");
+    // As many as may be are being validated.
+    core.validating.fetch_add(2, Ordering::Relaxed);
+    core.purge();
+    assert!(core.look_further(Some(held), Caller::here()).is_none());
+    assert_eq!(core.state().size, 0, "{}", core.state());
+}
+
+/// A pool takes nothing in from the first moment of its end, and says why.
+fn what_is_added_while_a_pool_begins_to_close_is_told_so<I: IdleSet>() {
+    let core = core::<I>(Config { max_size: 2, ..Config::default() });
+    core.supply.lock().close();
+    assert!(matches!(core.add(7), Err(AddError::Closed { connection: 7 })));
+    core.begin_close();
+}
+
 for_every_kind!(
     a_queued_connect_is_dropped_when_the_demand_has_ended,
     a_queued_connect_is_not_old_after_a_purge,
     a_connect_that_comes_to_nothing_settles_its_purge,
     nothing_is_opened_for_a_waiter_that_looks,
     a_checkin_gives_way_to_the_thread_that_it_serves,
+    a_connection_passed_over_during_a_purge_is_closed,
+    what_is_added_while_a_pool_begins_to_close_is_told_so,
     a_suspended_machine_evicts_nothing,
     a_suspended_machine_outlives_lifetimes,
     a_clock_that_jumps_back_evicts_nothing,
 );
+
+/// A sweep of the lock-free queue has every connection in its hands for a moment, and a close may come then.
+#[test]
+fn a_close_during_a_sweep_leaves_nothing_open() {
+    let core = core::<LockFreeQueue>(Config { max_size: 2, idle_timeout: None, ..Config::default() });
+    drop(waiting(&core));
+    assert_eq!(core.state().idle, 1);
+    let mut chosen = Vec::new();
+    core.idle.sweep(
+        &core.slots,
+        &mut |_| {
+            core.begin_close();
+            false
+        },
+        &mut chosen,
+    );
+    assert!(chosen.is_empty());
+    core.beat(&mut Rhythm::new(&core.config, core.started), core.started);
+    assert_eq!(core.state().size, 0, "{}", core.state());
+}

@@ -12,12 +12,13 @@ use crate::config::Config;
 use crate::connector::Job;
 use crate::core::{Core, ticks};
 use crate::events::CloseReason;
+use crate::foreign::log;
 use crate::gaps::Gaps;
 use crate::idle::IdleSet;
 use crate::slot::{Held, NEVER, Phase};
 use crate::sync::atomic::{Ordering, fence};
 use crate::sync::{Condvar, Mutex, now, thread};
-use crate::waiters::{NOTIFY, RETIRE};
+use crate::waiters::{CLOSED, NOTIFY, RETIRE};
 
 /// The shortest time between two beats.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(5);
@@ -124,7 +125,7 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         self.tick.store(tick, Ordering::Relaxed);
         let (uncollected, take_back_at) = self.waiters.take_back(time);
         for held in uncollected {
-            tracing::warn!(db.client.connection.pool.name = %self.config.name, "a task does not come for its connection; somebody else gets it");
+            log!(warn, self.config.name, "a task does not come for its connection; somebody else gets it");
             self.make_idle(held);
         }
         for at in [self.waiters.ring_due(time), self.closers.ring_due(time), take_back_at].into_iter().flatten() {
@@ -144,13 +145,13 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             self.plan.nudge(retry_at);
         }
         self.workers.help(|job| self.run(job));
-        // A duty, since a sweep of a queue takes out what it gives back; and a net, since a woken task that is never
+        // A duty, since a sweep of a queue takes out what it gives back, also while the pool is closed; and a net, since a woken task that is never
         // polled again keeps its wake to itself.
         let attention = self.waiters.attention();
         if attention & RETIRE != 0 {
             self.retire_idle();
         }
-        if attention & NOTIFY != 0 {
+        if attention & (NOTIFY | CLOSED) != 0 {
             self.attend();
         }
     }
@@ -264,8 +265,8 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             self.validating.fetch_add(1, Ordering::Relaxed);
             self.submit_check(Job::KeepAlive, held);
         }
-        // A sweep of a queue takes out what it gives back, so somebody may have looked in vain.
-        if self.waiters.attention() & NOTIFY != 0 {
+        // A sweep of a queue takes out what it gives back, so somebody may have looked in vain, also whoever closed the pool.
+        if self.waiters.attention() & (NOTIFY | CLOSED) != 0 {
             self.attend();
         }
     }

@@ -46,6 +46,7 @@ pub(crate) use self::line::COLLECT_WITHIN;
 use self::line::{Line, Place, PlaceState};
 use self::patience::Patience;
 use crate::config::Fairness;
+use crate::foreign;
 use crate::slot::Held;
 use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::sync::thread::Thread;
@@ -92,7 +93,7 @@ impl Alarm {
     pub(crate) fn ring(self) {
         match self {
             Self::Thread(thread) => thread.unpark(),
-            Self::Task(waker) => waker.wake(),
+            Self::Task(waker) => foreign::wake(waker),
         }
     }
 }
@@ -281,10 +282,7 @@ impl<F: Clone> Waiters<F> {
     /// duty to look after the line when [`attention`](Self::attention) says so.
     pub(crate) fn leave(&self, ticket: Ticket) -> Option<Held> {
         let mut line = self.line.lock();
-        let handed = match line.news(ticket.place) {
-            News::Handed(held) => Some(held),
-            _ => None,
-        };
+        let news = line.news(ticket.place);
         line.settle(ticket.place);
         if ticket.is_looking {
             self.looking.fetch_sub(1, Ordering::Relaxed);
@@ -293,8 +291,14 @@ impl<F: Clone> Waiters<F> {
         self.count.fetch_sub(1, Ordering::Relaxed);
         self.update_attention(&line);
         drop(line);
-        drop(alarm);
-        handed
+        foreign::end(alarm);
+        match news {
+            News::Handed(held) => Some(held),
+            other => {
+                foreign::end(other);
+                None
+            }
+        }
     }
 
     /// The line, for somebody who has a connection to give or knows that one is idle.

@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::foreign::survived;
 use crate::sync::{Condvar, Mutex, MutexGuard, now, thread};
 
 /// How long a worker without work stays. Connects come in bursts; a thread costs about as much as a wake-up.
@@ -114,7 +115,7 @@ impl<J: Send + 'static> Workers<J> {
         queue.starting += 1;
         drop(queue);
         if let Err(error) = self.spawn(run()) {
-            tracing::warn!(%error, "could not start a worker thread");
+            survived(|| tracing::warn!(%error, "could not start a worker thread"));
             let mut queue = self.queue.lock();
             queue.threads -= 1;
             queue.starting -= 1;
@@ -132,8 +133,8 @@ impl<J: Send + 'static> Workers<J> {
         }
     }
 
-    /// Runs a job without the lock. Jobs see to the panics of a manager themselves; one of a waker or of a log's
-    /// subscriber must not cost the thread and its place in the lane.
+    /// Runs a job without the lock. Jobs see to the panics of foreign code themselves; one that comes through all the same
+    /// must not cost the thread and its place in the lane.
     fn run<'a>(
         &'a self,
         queue: MutexGuard<'a, Queue<J>>,
@@ -143,7 +144,7 @@ impl<J: Send + 'static> Workers<J> {
     ) -> MutexGuard<'a, Queue<J>> {
         drop(queue);
         if catch_unwind(AssertUnwindSafe(|| run(job))).is_err() {
-            tracing::error!("foreign code panicked on a worker thread");
+            survived(|| tracing::error!("foreign code panicked on a worker thread"));
         }
         let mut queue = self.queue.lock();
         queue.lanes[lane].running -= 1;

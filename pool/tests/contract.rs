@@ -26,6 +26,7 @@ mod contract {
     mod events;
     mod failing;
     mod faults;
+    mod foreign;
     mod health;
     mod hooks;
     mod keepalive;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -99,14 +100,14 @@ impl Subscriber for Log {
 
 /// Opens every second time.
 #[derive(Default)]
-struct Moody(std::sync::atomic::AtomicUsize);
+struct Moody(AtomicUsize);
 
 impl Manager for Moody {
     type Connection = u32;
     type Error = io::Error;
 
     fn connect(&self) -> io::Result<u32> {
-        match self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 2 {
+        match self.0.fetch_add(1, Ordering::Relaxed) % 2 {
             0 => Err(io::Error::other("not in the mood")),
             _ => Ok(7),
         }
@@ -210,4 +211,60 @@ fn a_breaker_and_a_pause_are_told() {
     pool.resume();
     assert_eq!(log.wait_for("fragile", "paused", 1)[0].level, Level::INFO);
     assert_eq!(log.wait_for("fragile", "resumed", 1)[0].level, Level::INFO);
+}
+
+/// Whoever prints it panics.
+#[derive(Debug)]
+struct Unspeakable;
+
+impl fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        panic!("it cannot be said");
+    }
+}
+
+impl std::error::Error for Unspeakable {}
+
+/// Fails at first, in both ways.
+#[derive(Default)]
+struct Silent {
+    connects: AtomicUsize,
+    validations: AtomicUsize,
+}
+
+fn fails_twice(calls: &AtomicUsize) -> Result<u32, Unspeakable> {
+    if calls.fetch_add(1, Ordering::Relaxed) < 2 { Err(Unspeakable) } else { Ok(7) }
+}
+
+impl Manager for Silent {
+    type Connection = u32;
+    type Error = Unspeakable;
+
+    fn connect(&self) -> Result<u32, Unspeakable> {
+        fails_twice(&self.connects)
+    }
+
+    fn is_valid(&self, _: &mut u32) -> Result<(), Unspeakable> {
+        fails_twice(&self.validations).map(drop)
+    }
+}
+
+#[test]
+fn an_error_that_cannot_be_logged_costs_no_slot() {
+    let log = Log::get();
+    let pool = SlotsPool::builder()
+        .name("unspeakable")
+        .max_size(1)
+        .validate_after_idle(Duration::ZERO)
+        .connect_backoff(Duration::from_millis(1), Duration::from_millis(1))
+        .build_unchecked(Silent::default())
+        .unwrap();
+    loop {
+        assert_eq!(*pool.get().expect("it connects in the end"), 7);
+        let counters = pool.counters();
+        if counters.connect_failures == 2 && counters.validation_failures == 2 {
+            break;
+        }
+    }
+    log.wait_for("unspeakable", "connected", 2);
 }

@@ -402,6 +402,8 @@ impl<A: AsyncManager> Manager for OnRuntime<A> {
 }
 
 /// A connection that belongs to a runtime, and is dropped in its context.
+///
+/// Dereferences to the driver's, and panics if that [is gone](Self::is_gone).
 pub struct AsyncConnection<C> {
     /// `None` only on its way to a call or after one that was aborted; never while it is lent.
     connection: Option<C>,
@@ -433,6 +435,12 @@ impl<C> AsyncConnection<C> {
         let output = work(self.connection.as_mut().expect(HAS_CONNECTION)).await;
         self.is_unfinished = was_unfinished;
         output
+    }
+
+    /// Whether the driver's connection went with a validation or a reset that was given up in the middle. Never of one that
+    /// is lent; [`on_release`](crate::Builder::on_release) may see such a one.
+    pub fn is_gone(&self) -> bool {
+        self.connection.is_none()
     }
 
     /// The driver's connection, which is yours to drop inside a runtime. For one that was

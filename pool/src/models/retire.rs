@@ -57,6 +57,33 @@ fn a_purge_catches_a_checkin_mutex() {
     a_purge_meets_a_checkin::<MutexQueue>();
 }
 
+/// The same in a pool that has something else to attend to, so that the checkin looks closer, and not at the purge.
+fn a_purge_of_a_paused_pool_meets_a_checkin<I: IdleSet>() {
+    explore(4, || {
+        let core = core::<I>(1, Fairness::Free);
+        let guard = lend(&core);
+        core.pause();
+        let purging = {
+            let core = Arc::clone(&core);
+            thread::spawn(move || core.purge())
+        };
+        drop(guard);
+        purging.join().unwrap();
+        assert_eq!(core.state().size, 0, "{}", core.state());
+        nothing_is_left_to_retire(&core);
+    });
+}
+
+#[test]
+fn a_purge_of_a_paused_pool_catches_a_checkin_slots() {
+    a_purge_of_a_paused_pool_meets_a_checkin::<Slots>();
+}
+
+#[test]
+fn a_purge_of_a_paused_pool_catches_a_checkin_mutex() {
+    a_purge_of_a_paused_pool_meets_a_checkin::<MutexQueue>();
+}
+
 /// A connection comes back during a purge, to wherever; once the purge is over nobody is lent it.
 fn a_purge_is_over<I: IdleSet>() {
     explore(8, || {
