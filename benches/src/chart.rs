@@ -97,6 +97,17 @@ pub struct Heading {
 }
 
 impl Heading {
+    /// The same with one more thing in the last line.
+    #[must_use]
+    pub fn noting(&self, note: &str) -> Self {
+        let mut heading = self.clone();
+        match heading.lines.last_mut() {
+            Some(line) => *line = format!("{line}; {note}"),
+            None => heading.lines.push(note.to_owned()),
+        }
+        heading
+    }
+
     /// The pixels it takes.
     #[must_use]
     pub fn height(&self) -> i32 {
@@ -216,11 +227,13 @@ impl Scale {
         self.from + (f64::from(self.to - self.from) * part.clamp(0.0, 1.0)).round() as i32
     }
 
-    /// Values to mark, at most `most` of them.
+    /// Values to mark, `apart` pixels from each other or more. On a logarithmic scale there are at least two, however close
+    /// they must be, since nobody can read such a scale from one.
     #[must_use]
-    pub fn ticks(&self, most: usize) -> Vec<f64> {
+    pub fn ticks(&self, apart: i32) -> Vec<f64> {
         if !self.is_log {
-            let step = nice_step(self.high / most.max(1) as f64);
+            let most = ((self.to - self.from).abs() / apart).max(1);
+            let step = nice_step(self.high / f64::from(most));
             return (0..).map(|n| f64::from(n) * step).take_while(|tick| *tick <= self.high).collect();
         }
         let decades = |steps: &[f64], every: i32| -> Vec<f64> {
@@ -238,9 +251,17 @@ impl Scale {
             decades(&[1.0], 1),
             decades(&[1.0], 2),
             decades(&[1.0], 3),
+            // For a range so narrow that it has one of the others or none.
+            decades(&[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0], 1),
         ];
-        let fits = choices.iter().find(|ticks| ticks.len() <= most).or(choices.last());
-        fits.cloned().unwrap_or_default()
+        let are_apart = |one: f64, other: f64| (self.at(one) - self.at(other)).abs() >= apart;
+        let fits = |ticks: &&Vec<f64>| ticks.len() > 1 && ticks.windows(2).all(|pair| are_apart(pair[0], pair[1]));
+        if let Some(ticks) = choices.iter().find(fits) {
+            return ticks.clone();
+        }
+        let ends = |ticks: &Vec<f64>| Some([*ticks.first()?, *ticks.last()?]);
+        let coarse = ends(&choices[0]).filter(|[first, last]| are_apart(*first, *last));
+        coarse.or_else(|| ends(choices.last()?)).unwrap_or_default().to_vec()
     }
 }
 
@@ -267,14 +288,28 @@ mod tests {
         assert!(scale.at(1.0) > 100 && scale.at(1000.0) < 200);
         assert!(scale.at(10.0) < scale.at(100.0));
         assert_eq!(scale.at(0.0), 100);
-        assert_eq!(scale.ticks(4), [1.0, 10.0, 100.0, 1000.0]);
+        assert_eq!(scale.ticks(25), [1.0, 10.0, 100.0, 1000.0]);
+        assert_eq!(scale.ticks(5), [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0]);
         assert!(Scale::log([0.0], 0, 1).is_none());
+    }
+
+    #[test]
+    fn a_log_scale_has_two_ticks_however_narrow_it_is() {
+        for first in 10..100 {
+            for ratio in [1.0, 2.0, 4.0, 20.0, 1e3, 1e6] {
+                let first = f64::from(first) / 10.0;
+                let scale = Scale::log([first, first * ratio], 0, 72).unwrap();
+                let ticks = scale.ticks(40);
+                let (from, to) = (scale.at(ticks[0]), scale.at(*ticks.last().unwrap()));
+                assert!(ticks.len() > 1 && to - from >= 28, "{first} times {ratio}: {ticks:?} at {from} to {to}");
+            }
+        }
     }
 
     #[test]
     fn a_linear_scale_begins_at_zero() {
         let scale = Scale::linear([3.0, 9.0], 0, 104).unwrap();
         assert_eq!((scale.at(0.0), scale.at(9.0)), (0, 100));
-        assert_eq!(scale.ticks(5), [0.0, 2.0, 4.0, 6.0, 8.0]);
+        assert_eq!(scale.ticks(20), [0.0, 2.0, 4.0, 6.0, 8.0]);
     }
 }

@@ -86,6 +86,7 @@ mod tests {
     use super::rows::{POOLS, closed, pools};
     use super::tables::{pools_table, start_table, traffic_table};
     use super::*;
+    use crate::contenders::Entrant;
 
     fn row(delivery: &str, pool: &str, conversations: &str, metric: &str, value: f64) -> Row {
         let text = str::to_owned;
@@ -135,6 +136,21 @@ mod tests {
         rows.truncate(1);
         assert!(pools_table(&rows).is_none());
         assert!(pools_chart(&rows).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_pool_has_the_name_and_the_colour_that_it_has_everywhere() {
+        let of = |pool| Row { file: POOLS.into(), ..row("durable", pool, "100", "delivered", 5.0) };
+        let rows = ["lockfree", "mutex", "none", "r2d2"].map(of);
+        let svg = pools_chart(&rows).unwrap().unwrap();
+        let table = pools_table(&rows).unwrap();
+        for entrant in [Entrant::LockFree, Entrant::Mutex, Entrant::NoPool, Entrant::R2d2] {
+            let contender = entrant.row();
+            let (red, green, blue) = contender.colour;
+            assert!(svg.contains(&format!("#{red:02X}{green:02X}{blue:02X}")), "no {} in {svg}", contender.label);
+            assert!(svg.contains(contender.label) && table.contains(contender.label), "{}", contender.label);
+        }
+        assert!(!svg.contains("lockfree"), "that is the crate's name");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Cells in rounds: A B C, A B C, … so that what drifts on the machine hits all contenders alike.
+//! Cells in rounds, so that what drifts on the machine hits all contenders alike, each round in another [`order`], so
+//! that what a contender leaves behind does not always hit the same one.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -106,9 +107,10 @@ pub fn criterion_block(
         cells.iter().filter(|cell| suite.wants(cell)).filter_map(|cell| Some((cell, cell.entrant()?))).collect();
     let mut samples = vec![Vec::new(); cells.len()];
     let mut ops = vec![0; cells.len()];
-    for _ in 0..suite.profile().rounds() {
+    for round in 0..suite.profile().rounds() {
         let mut criterion = suite.criterion();
-        for (place, (cell, entrant)) in cells.iter().enumerate() {
+        for place in order(cells.len(), round) {
+            let (cell, entrant) = &cells[place];
             let Cell { suite: name, workload, contender, threads, size, .. } = cell;
             let group_name = format!("{name}-{workload}").replace(' ', "-");
             let value = format!("{threads}-on-{size}");
@@ -178,6 +180,17 @@ impl<W: Work<StubConnection>> Visit<StubConnection> for Cycles<'_, '_, W> {
     }
 }
 
+/// The order of so many cells in a round, after Williams (1949): 0 1 -1 2 -2 …, in each round one further. Beginning one
+/// further alone would change everybody's place and leave him behind the same one. So in as many rounds as there are cells
+/// each has every place once, and follows no other twice (when the cells are odd in number, none three times).
+fn order(cells: usize, round: usize) -> impl Iterator<Item = usize> {
+    (0..cells).map(move |place| {
+        let aside = place.div_ceil(2);
+        let first = if place % 2 == 1 { aside } else { cells - aside };
+        (first + round) % cells
+    })
+}
+
 /// Takes `rounds` samples of every cell in turn; the cells are finished by the caller.
 ///
 /// # Errors
@@ -189,9 +202,10 @@ pub fn in_rounds<T>(
     mut sample: impl FnMut(&Cell) -> Result<T, Failure>,
 ) -> Result<Vec<Vec<T>>, Failure> {
     let mut samples: Vec<Vec<T>> = cells.iter().map(|_| Vec::with_capacity(rounds)).collect();
-    for _ in 0..rounds {
-        for (cell, samples) in cells.iter().zip(&mut samples) {
-            samples.push(sample(cell).map_err(|failure| failure.during(cell.name()))?);
+    for round in 0..rounds {
+        for place in order(cells.len(), round) {
+            let cell = &cells[place];
+            samples[place].push(sample(cell).map_err(|failure| failure.during(cell.name()))?);
         }
     }
     Ok(samples)
@@ -306,4 +320,53 @@ pub fn visit_open<B: Backend, V: Visit<B::Raw>>(
     let output = enter(entrant, backend, &gauge, size, Opened { size, visit })?;
     expect_limit(entrant, &gauge, threads, size)?;
     Ok(output)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn cells(count: usize) -> Vec<Cell> {
+        let cell = |place: usize| Cell {
+            suite: "suite".into(),
+            workload: "workload".into(),
+            backend: "stub".into(),
+            flush: String::new(),
+            contender: place.to_string(),
+            threads: 1,
+            size: 1,
+            hold_us: 0,
+            rows: 0,
+        };
+        (0..count).map(cell).collect()
+    }
+
+    #[test]
+    fn nobody_always_follows_the_same_contender_or_always_has_the_same_place() {
+        for count in [1, 2, 7, 11, 14, 15] {
+            let cells = cells(count);
+            let mut calls = Vec::new();
+            let samples = in_rounds(&cells, count, |cell| {
+                calls.push(cell.contender.clone());
+                Ok(cell.contender.clone())
+            })
+            .unwrap();
+            for (cell, samples) in cells.iter().zip(&samples) {
+                assert_eq!(*samples, vec![cell.contender.clone(); count], "each cell has its own samples, one a round");
+            }
+            let (mut places, mut pairs) = (BTreeMap::new(), BTreeMap::new());
+            for round in calls.chunks(count) {
+                for (place, contender) in round.iter().enumerate() {
+                    *places.entry((place, contender)).or_insert(0) += 1;
+                }
+                for pair in round.windows(2) {
+                    *pairs.entry((&pair[0], &pair[1])).or_insert(0) += 1;
+                }
+            }
+            assert!(places.values().all(|times| *times == 1), "{count} cells: {places:?}");
+            assert!(pairs.values().all(|times| *times <= 1 + count % 2), "{count} cells: {pairs:?}");
+        }
+    }
 }

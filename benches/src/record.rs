@@ -9,11 +9,11 @@ use crate::units::digits;
 /// The three numbers that stand for some samples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
-    /// The 10th percentile; the smallest where there are fewer than ten samples.
+    /// The 10th percentile; the smallest where there are ten samples or fewer.
     pub low: f64,
     /// The median.
     pub median: f64,
-    /// The 90th percentile; the largest where there are fewer than ten samples.
+    /// The 90th percentile; the largest where there are ten samples or fewer.
     pub high: f64,
     /// How many samples there were.
     pub samples: usize,
@@ -27,9 +27,22 @@ impl Spread {
         let mut sorted = samples.to_vec();
         sorted.sort_by(f64::total_cmp);
         let (count, last) = (sorted.len(), sorted.len().checked_sub(1)?);
+        // Of eleven samples the second is the 10th percentile; of fewer there is none but the first.
         let tail = (last as f64 * 0.1).floor() as usize;
         let median = f64::midpoint(sorted[last / 2], sorted[count / 2]);
         Some(Self { low: sorted[tail], median, high: sorted[last - tail], samples: count })
+    }
+
+    /// Whether its ends are the smallest and the largest sample.
+    #[must_use]
+    pub fn has_extremes(&self) -> bool {
+        self.samples <= 10
+    }
+
+    /// The largest sample, where it was recorded.
+    #[must_use]
+    pub fn largest(&self) -> Option<f64> {
+        self.has_extremes().then_some(self.high)
     }
 
     /// The spread of another quantity, computed from each number.
@@ -323,6 +336,15 @@ mod tests {
         assert_eq!((spread.low, spread.median, spread.high), (2.0, 10.0, 18.0));
         assert_eq!(Spread::of(&[1.0, 2.0]).unwrap().median, 1.5);
         assert!(Spread::of(&[]).is_none());
+    }
+
+    #[test]
+    fn a_spread_knows_whether_its_ends_are_the_extremes() {
+        for count in 1_u8..=20 {
+            let spread = Spread::of(&(1..=count).map(f64::from).collect::<Vec<_>>()).unwrap();
+            let is_whole = (spread.low, spread.high) == (1.0, f64::from(count));
+            assert_eq!((spread.has_extremes(), spread.largest().is_some()), (is_whole, is_whole), "{count} samples");
+        }
     }
 
     #[test]

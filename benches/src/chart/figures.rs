@@ -42,12 +42,14 @@ pub fn figures(records: &[Record]) -> Result<Vec<Figure>, Failure> {
     let all = [
         (
             "seed-durable.svg",
-            "Time of the seed's inserts by rows and threads, durable commits",
+            "Time of the seed's inserts by rows and threads, durable commits: without a pool, on one connection per thread, \
+             with three of our pools and with peers that do not ping",
             seed(records, "durable")?,
         ),
         (
             "seed-relaxed.svg",
-            "Time of the seed's inserts by rows and threads, relaxed commits",
+            "Time of the seed's inserts by rows and threads, relaxed commits: without a pool, on one connection per thread, \
+             with three of our pools and with peers that do not ping",
             seed(records, "relaxed")?,
         ),
         ("seed-everybody.svg", "Time of 1 000 inserts and of point selects for all contenders", everybody(records)?),
@@ -92,6 +94,18 @@ impl<'a> Data<'a> {
     pub fn spread(&self, metric: Metric) -> Option<Spread> {
         let is_it = |record: &&&Record| record.metric == metric.name && record.step_ms == 0;
         self.0.iter().find(is_it).map(|record| record.spread())
+    }
+
+    /// What the ends of its spreads are, which depends on how many samples there were.
+    #[must_use]
+    pub fn ends(&self) -> &'static str {
+        let mut extremes = self.0.iter().map(|record| record.spread().has_extremes());
+        let first = extremes.next().unwrap_or(false);
+        match (first, extremes.all(|other| other == first)) {
+            (true, true) => "lowest to highest",
+            (false, true) => "p10 to p90",
+            (_, false) => "p10 to p90, of up to ten samples lowest to highest",
+        }
     }
 
     /// Whether there are none.
@@ -155,7 +169,8 @@ impl<'a> Data<'a> {
     }
 }
 
-pub(super) fn name(entrant: Entrant) -> Name {
+/// A contender's name and colour, the same in every chart.
+pub fn name(entrant: Entrant) -> Name {
     let row = entrant.row();
     Name { label: row.label.to_owned(), colour: row.colour, is_ours: row.is_ours }
 }
@@ -184,15 +199,24 @@ fn seed(records: &[Record], flush: &str) -> Result<Option<String>, Failure> {
     }
     let setting = if flush == "durable" { 1 } else { 0 };
     let how = format!(
-        "innodb_flush_log_at_trx_commit = {setting}; ten connections (16 for 16 threads), open from the start; median, bars: p10 to p90"
+        "innodb_flush_log_at_trx_commit = {setting}; ten connections (16 for 16 threads), open from the start; median, bars: {}",
+        data.ends()
     );
     let heading = data.heading(&format!("The seed's table: time of single-row inserts, {flush} commits"), &[&how]);
     lines(&heading, &panels, 300, Names::Below, milliseconds).map(Some)
 }
 
-/// Who is in the seed's line charts: with everybody in them nobody could be told from anybody.
-const IN_SEED: [Entrant; 6] =
-    [Entrant::NoPool, Entrant::PerThread, Entrant::Mutex, Entrant::LockFree, Entrant::Slots, Entrant::R2d2];
+/// Who is in the seed's line charts: with everybody in them nobody could be told from anybody. The peers are those that
+/// ask the server as little as ours do, or the chart would show what a ping costs.
+const IN_SEED: [Entrant; 7] = [
+    Entrant::NoPool,
+    Entrant::PerThread,
+    Entrant::Mutex,
+    Entrant::LockFree,
+    Entrant::Slots,
+    Entrant::R2d2Unpinged,
+    Entrant::Deadpool,
+];
 
 fn series(
     data: &Data<'_>,
@@ -262,10 +286,8 @@ fn everybody(records: &[Record]) -> Result<Option<String>, Failure> {
     if sections.is_empty() {
         return Ok(None);
     }
-    let heading = data.heading(
-        "On MariaDB: everybody, by threads",
-        &["dot and number: median; line: p10 to p90; further left is faster"],
-    );
+    let how = format!("dot and number: median; line: {}; further left is faster", data.ends());
+    let heading = data.heading("On MariaDB: everybody, by threads", &[&how]);
     matrix(&heading, &sections).map(Some)
 }
 
@@ -283,10 +305,8 @@ fn checkout(records: &[Record]) -> Result<Option<String>, Failure> {
         unit: time,
         is_shared: true,
     };
-    let heading = data.heading(
-        "The cost of an uncontended cycle",
-        &["stub connections; dot and number: median; line: p10 to p90; further left is faster"],
-    );
+    let how = format!("stub connections; dot and number: median; line: {}; further left is faster", data.ends());
+    let heading = data.heading("The cost of an uncontended cycle", &[&how]);
     matrix(&heading, &[section]).map(Some)
 }
 
@@ -305,7 +325,8 @@ fn cycle(records: &[Record]) -> Result<Option<String>, Failure> {
         return Ok(None);
     }
     let how = format!(
-        "stub connections, as many as threads; time of a core per cycle ({cores} cores); median, bars: p10 to p90"
+        "stub connections, as many as threads; time of a core per cycle ({cores} cores); median, bars: {}",
+        data.ends()
     );
     let heading = data.heading("The time of a cycle when nobody has to wait", &[&how]);
     let panel = Panel { heading: "time of a core per cycle".to_owned(), series };
@@ -350,10 +371,11 @@ fn saturation(records: &[Record]) -> Result<Option<String>, Failure> {
         return Ok(None);
     }
     let sections = by_hold(&data, count, |cell| cell.spread(OPS_PER_S).map(Mark::Dot));
-    let heading = data.heading(
-        "Operations per second when threads outnumber connections",
-        &["stub connections, all threads together; dot and number: median; line: p10 to p90; further right is faster"],
+    let how = format!(
+        "stub connections, all threads together; dot and number: median; line: {}; further right is faster",
+        data.ends()
     );
+    let heading = data.heading("Operations per second when threads outnumber connections", &[&how]);
     matrix(&heading, &sections).map(Some)
 }
 
@@ -379,10 +401,9 @@ fn fairness(records: &[Record]) -> Result<Option<String>, Failure> {
         return Ok(None);
     }
     let sections = by_hold(&data, times, |cell| cell.spread(UNFAIRNESS).map(Mark::Dot));
-    let heading = data.heading(
-        "Who is served: operations of the best-served thread over the worst-served",
-        &["stub connections; 1x is fair; dot and number: median; line: p10 to p90; further left is better"],
-    );
+    let how =
+        format!("stub connections; 1x is fair; dot and number: median; line: {}; further left is better", data.ends());
+    let heading = data.heading("Who is served: operations of the best-served thread over the worst-served", &[&how]);
     matrix(&heading, &sections).map(Some)
 }
 
@@ -393,10 +414,11 @@ fn tasks(records: &[Record]) -> Result<Option<String>, Failure> {
     }
     let workloads = TaskHold::ALL.map(|hold| hold.label().to_owned());
     let sections = by_load(&data, "tasks", &workloads, count, |cell| cell.spread(OPS_PER_S).map(Mark::Dot));
-    let heading = data.heading(
-        "Operations per second through the async door",
-        &["stub connections, tasks on tokio's threads; dot and number: median; line: p10 to p90; further right is faster"],
+    let how = format!(
+        "stub connections, tasks on tokio's threads; dot and number: median; line: {}; further right is faster",
+        data.ends()
     );
+    let heading = data.heading("Operations per second through the async door", &[&how]);
     matrix(&heading, &sections).map(Some)
 }
 
@@ -467,10 +489,8 @@ fn connect(records: &[Record]) -> Result<Option<String>, Failure> {
             Some(Bar { label: way.label().to_owned(), is_ours: false, parts: lengths, note })
         })
         .collect();
-    let heading = data.heading(
-        "What a connection costs",
-        &["one thread; medians; numbers: opening or the ping alone, in brackets p10 to p90"],
-    );
+    let how = format!("one thread; medians; numbers: opening or the ping alone, in brackets {}", data.ends());
+    let heading = data.heading("What a connection costs", &[&how]);
     let panel = stack::Panel { heading: "open, then close".to_owned(), bars };
     stack(&heading, &parts, &[panel], time).map(Some)
 }

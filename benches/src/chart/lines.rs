@@ -42,6 +42,8 @@ const AXIS: i32 = 56;
 const GAP: i32 = 14;
 /// The least distance of two names.
 const LINE: i32 = 15;
+/// The least distance of two lines of the grid.
+const GRID_LINE: i32 = 32;
 
 /// Draws panels over the same axes: threads to the right, `unit` upwards, logarithmic.
 ///
@@ -61,7 +63,7 @@ pub fn lines(
         Names::Below => i32::try_from(legend.len().div_ceil(LEGEND_COLUMNS)).unwrap_or(0),
     };
     let total = heading.height() + 30 + height + 40 + legend_rows * 20 + 10;
-    draw(total.unsigned_abs(), heading, |canvas, y| {
+    draw(total.unsigned_abs(), &heading.noting("logarithmic"), |canvas, y| {
         let (top, bottom) = (y + 30, y + 30 + height);
         let values = panels.iter().flat_map(|panel| &panel.series).flat_map(|series| &series.points);
         let Some(scale) = Scale::log(values.flat_map(|(_, spread)| [spread.low, spread.high]), bottom, top) else {
@@ -78,7 +80,7 @@ pub fn lines(
         let side = if let Names::AtEnds(width) = names { width } else { 0 };
         let count = i32::try_from(panels.len()).unwrap_or(1).max(1);
         let width = (WIDTH as i32 - 2 * MARGIN - AXIS - side - GAP * (count - 1)) / count;
-        for tick in scale.ticks(9) {
+        for tick in scale.ticks(GRID_LINE) {
             canvas.text(MARGIN + AXIS - 8, scale.at(tick), SMALL, Anchor::End, GREY, &unit(tick))?;
         }
         for (place, panel) in (0..).zip(panels) {
@@ -135,7 +137,7 @@ impl Frame<'_> {
     fn draw(&self, canvas: &Canvas<'_>, panel: &Panel) -> Result<(), Failure> {
         let Self { left, right, top, bottom, scale, .. } = *self;
         canvas.bold(left, top - 14, TEXT, INK, &panel.heading)?;
-        for tick in scale.ticks(9) {
+        for tick in scale.ticks(GRID_LINE) {
             canvas.line(&[(left, scale.at(tick)), (right, scale.at(tick))], GRID, 1)?;
         }
         canvas.line(&[(left, bottom), (right, bottom)], GREY, 1)?;

@@ -5,9 +5,8 @@ use crate::record::Spread;
 
 use super::{Anchor, Canvas, GREY, GRID, Heading, INK, MARGIN, SMALL, STRIPE, Scale, TEXT, WIDTH, colour, draw};
 
-/// The room for a mark, and what its label needs of that at least.
-const TICK: i32 = 44;
-const LABEL: i32 = 38;
+/// The least distance of two lines of the grid: the room for a label.
+const GRID_LINE: i32 = 40;
 /// The least width of the column with the names, and what a letter of the longest of them takes.
 const NAMES: i32 = 158;
 const LETTER: i32 = 6;
@@ -124,16 +123,10 @@ impl Section {
             canvas.text(left + 8, top + 36, TEXT, Anchor::Start, INK, &column.heading)?;
             let own = if self.is_shared { shared } else { Scale::log(column.values(), 0, 1) };
             let Some(scale) = own.map(|scale| scale.on(from, to)) else { continue };
-            let room = usize::try_from((to - from) / TICK).unwrap_or(1).max(2);
-            let mut free_from = i32::MIN;
-            for tick in scale.ticks(room) {
+            for tick in scale.ticks(GRID_LINE) {
                 let x = scale.at(tick);
                 canvas.line(&[(x, rows), (x, bottom)], GRID, 1)?;
-                // Marks of a narrow range may lie closer than their labels are wide.
-                if x >= free_from {
-                    canvas.text(x, bottom + 12, SMALL, Anchor::Middle, GREY, &(self.unit)(tick))?;
-                    free_from = x + LABEL;
-                }
+                canvas.text(x, bottom + 12, SMALL, Anchor::Middle, GREY, &(self.unit)(tick))?;
             }
             for (row, mark) in (0..).zip(&column.marks) {
                 let y = rows + ROW * row + ROW / 2;
@@ -175,7 +168,9 @@ impl Column {
 /// When something cannot be drawn.
 pub fn matrix(heading: &Heading, sections: &[Section]) -> Result<String, Failure> {
     let height = heading.height() + sections.iter().map(Section::height).sum::<i32>();
-    draw(height.unsigned_abs(), heading, |canvas, mut y| {
+    let is_shared = sections.iter().all(|section| section.is_shared);
+    let note = if is_shared { "logarithmic" } else { "logarithmic, column by column" };
+    draw(height.unsigned_abs(), &heading.noting(note), |canvas, mut y| {
         for section in sections {
             section.draw(canvas, y)?;
             y += section.height();

@@ -37,6 +37,8 @@ pub struct Panel {
 
 /// The width of the column with the names.
 const NAMES: i32 = 206;
+/// The least distance of two lines of the grid.
+const GRID_LINE: i32 = 58;
 /// The room for the notes.
 const NOTES: i32 = 190;
 /// The height of a bar and its surroundings.
@@ -82,7 +84,7 @@ fn draw_panel(
     let Some(scale) = Scale::linear(panel.bars.iter().map(|bar| bar.parts.iter().sum()), from, to) else {
         return Ok(());
     };
-    for tick in scale.ticks(8) {
+    for tick in scale.ticks(GRID_LINE) {
         let x = scale.at(tick);
         canvas.line(&[(x, rows), (x, bottom)], GRID, 1)?;
         let label = if tick == 0.0 { "0".to_owned() } else { unit(tick) };

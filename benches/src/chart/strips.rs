@@ -138,7 +138,7 @@ impl Section {
         if let Some((from, to)) = self.band {
             canvas.block((clock.at(from), top), (clock.at(to), bottom), BAND)?;
         }
-        for tick in clock.ticks(usize::try_from((right - left) / 60).unwrap_or(1)) {
+        for tick in clock.ticks(60) {
             let x = clock.at(tick);
             canvas.line(&[(x, top), (x, bottom)], GRID, 1)?;
             let label = if tick == 0.0 { "0".to_owned() } else { crate::units::time(tick * 1e9) };

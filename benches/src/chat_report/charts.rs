@@ -3,11 +3,11 @@
 use super::rows::{Data, Row, closed, pools};
 use super::{microseconds, milliseconds};
 use crate::backend::Failure;
-use crate::chart::Heading;
 use crate::chart::matrix::{Column, Mark, Name, Section, matrix};
+use crate::chart::{Heading, figures};
 use crate::units::count;
 
-/// The rows' colours, in turn.
+/// The colours of rows that are no contenders, in turn.
 const COLOURS: [(u8, u8, u8); 8] = [
     (0x1f, 0x77, 0xb4),
     (0xff, 0x7f, 0x0e),
@@ -110,17 +110,20 @@ pub(super) fn pools_chart(rows: &[Row]) -> Result<Option<String>, Failure> {
     if data.0.is_empty() {
         return Ok(None);
     }
-    let (pools, who) = (data.values(|row| row.pool.clone()), data.values(Row::who));
+    let (pools, who) = (data.entrants(), data.values(Row::who));
     let section = |heading: &str, metric: &str, unit: fn(f64) -> String| Section {
         heading: heading.to_owned(),
-        names: names(&pools),
+        names: pools.iter().map(|pool| figures::name(*pool)).collect(),
         columns: who
             .iter()
             .map(|who| Column {
                 heading: who.clone(),
                 marks: pools
                     .iter()
-                    .map(|pool| data.filter(|row| row.who() == *who && row.pool == *pool).spread(metric).map(Mark::Dot))
+                    .map(|pool| {
+                        let cell = data.filter(|row| row.who() == *who && row.entrant() == Some(*pool));
+                        cell.spread(metric).map(Mark::Dot)
+                    })
                     .collect(),
             })
             .collect(),

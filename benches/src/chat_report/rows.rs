@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Deserialize;
 
+use crate::contenders::Entrant;
 use crate::record::Spread;
 
 /// One number of one run.
@@ -70,6 +71,16 @@ impl Row {
         format!("{cpu}, {cores} cores, generator on the same machine · commit {commit} · {rustc} · {date}")
     }
 
+    /// The contender that the server was built with; `None` for one that the lab does not know.
+    pub(super) fn entrant(&self) -> Option<Entrant> {
+        // The server's feature for the lock-free queue is older than the kind that stands on the crate of its name.
+        match self.pool.as_str() {
+            "lockfree" => Some(Entrant::LockFree),
+            "none" => Some(Entrant::NoPool),
+            id => Entrant::from_id(id),
+        }
+    }
+
     /// Who answered: the server, what it stands on, how it was spoken to.
     pub(super) fn who(&self) -> String {
         let mut who = match self.server.as_str() {
@@ -111,6 +122,11 @@ impl<'a> Data<'a> {
         values
     }
 
+    /// The contenders, in the order of the tables.
+    pub(super) fn entrants(&self) -> Vec<Entrant> {
+        self.0.iter().filter_map(|row| row.entrant()).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// A number over all runs.
     pub(super) fn spread(&self, metric: &str) -> Option<Spread> {
         let values: Vec<f64> = self.0.iter().filter(|row| row.metric == metric).map(|row| row.value).collect();
@@ -119,6 +135,11 @@ impl<'a> Data<'a> {
 
     pub(super) fn median(&self, metric: &str) -> Option<f64> {
         self.spread(metric).map(|spread| spread.median)
+    }
+
+    /// The largest number of all runs, where it was recorded: what is the largest in its run is summed up by no median.
+    pub(super) fn largest(&self, metric: &str) -> Option<f64> {
+        self.spread(metric).and_then(|spread| spread.largest())
     }
 
     pub(super) fn stamps(&self) -> Vec<String> {

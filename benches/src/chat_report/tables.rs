@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::rows::{Data, Row, closed, pools};
 use super::{microseconds, milliseconds};
 use crate::record::Spread;
-use crate::report::Piece;
+use crate::report::{Piece, label};
 use crate::units::{count, digits};
 
 pub(super) fn tables(rows: &[Row]) -> Vec<Piece> {
@@ -59,7 +59,7 @@ pub(super) fn traffic_table(rows: &[Row]) -> Option<String> {
                 field(cell.median("generator_cpu"), microseconds),
                 field(cell.median("latency_p50"), milliseconds),
                 field(cell.median("latency_p99"), milliseconds),
-                field(cell.spread("lost").map(|spread| spread.high), digits),
+                field(cell.largest("lost"), digits),
             ]);
         }
     }
@@ -93,7 +93,7 @@ fn latency_table(rows: &[Row]) -> Option<String> {
                 latency("latency_p90"),
                 latency("latency_p99"),
                 latency("latency_p999"),
-                latency("latency_max"),
+                field(cell.largest("latency_max"), milliseconds),
                 latency("answer_p99"),
             ]);
         }
@@ -106,12 +106,12 @@ pub(super) fn pools_table(rows: &[Row]) -> Option<String> {
     let data = pools(rows);
     let mut lines = Vec::new();
     for who in data.values(Row::who) {
-        for pool in data.values(|row| row.pool.clone()) {
-            let cell = data.filter(|row| row.who() == who && row.pool == pool);
+        for pool in data.entrants() {
+            let cell = data.filter(|row| row.who() == who && row.entrant() == Some(pool));
             let Some(Spread { low, median, high, .. }) = cell.spread("delivered") else { continue };
             lines.push(vec![
                 who.clone(),
-                pool,
+                label(pool),
                 count(median),
                 format!("{} to {}", count(low), count(high)),
                 field(cell.median("server_cpu"), microseconds),

@@ -15,7 +15,7 @@ use crate::scenario::spike::{OPENED, OPENED_WHEN_SERVED};
 use crate::scenario::{CONNECTS_PER_S, ERRORS, MOST_OPEN, Scenario};
 use crate::units::{count, digits, time, times};
 
-use super::{Piece, label, table};
+use super::{Piece, label, shown, table};
 
 /// Every piece for which there are records.
 pub(super) fn pieces(records: &[Record]) -> Vec<Piece> {
@@ -103,7 +103,7 @@ const CANCEL: [Field; 8] = [
 ];
 
 fn field(cell: &Data<'_>, metric: Metric, unit: fn(f64) -> String) -> String {
-    cell.spread(metric).map_or_else(|| "–".to_owned(), |spread| unit(spread.median))
+    shown(cell, metric).map_or_else(|| "–".to_owned(), unit)
 }
 
 /// A table with a row for each contender and door.

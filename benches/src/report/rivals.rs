@@ -13,7 +13,10 @@ use crate::units::times;
 use super::{label, table};
 
 const OURS: [Entrant; 4] = [Entrant::PerThread, Entrant::Mutex, Entrant::LockFree, Entrant::Slots];
-const RIVALS: [Entrant; 3] = [Entrant::R2d2, Entrant::MysqlPool, Entrant::Deadpool];
+/// As they come and, where that means round trips that ours do not make, without them: else only the policies of checking
+/// would be compared.
+const RIVALS: [Entrant; 5] =
+    [Entrant::R2d2, Entrant::R2d2Unpinged, Entrant::MysqlPool, Entrant::MysqlPoolUnchecked, Entrant::Deadpool];
 
 /// What the cells say of two contenders.
 #[derive(Debug, Default)]
