@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::Sleep;
 
 use crate::metrics::Metrics;
-use crate::outbox::{Closing, Offered, Outbox, QueueLimits};
+use crate::outbox::{Backlog, Closing, Offered, Outbox, QueueLimits};
 use crate::protocol::MAX_SERVER_FRAME;
 use crate::protocol::event::{Event, Notice, NoticeCode};
 use crate::push::Push;
@@ -137,6 +137,15 @@ impl Session {
             self.waker.wake();
         }
         offered
+    }
+
+    /// Opens the session for a user, and writes the answer to his login.
+    pub(crate) fn log_in(&self, user: UserId, answer: Bytes, backlog: Option<Backlog>) {
+        let mut outbox = self.outbox.lock();
+        outbox.log_in(user, answer, backlog);
+        if outbox.closing != Some(Closing::Gone) {
+            self.flush_or_close(&mut outbox);
+        }
     }
 
     /// Puts an answer into the queue and writes it.

@@ -17,8 +17,9 @@ use crate::outbox::QueueLimits;
 use crate::presence::Directory;
 use crate::store::{NodeLease, SessionId, Store};
 
-/// Healing reads at once. They may wait for slow clients, so there are more of them than connections to the database.
-const HEALS: usize = 256;
+/// Healing reads at once, for each connection to the database. The store puts several into one statement, so there may be more
+/// of them than connections.
+const HEALS_PER_CONNECTION: usize = 4;
 
 /// Presence news that are worked on at once, and that may wait for it.
 pub(crate) const NEWS: usize = 1024;
@@ -93,7 +94,7 @@ impl Node {
                 minute,
                 config.registrations_per_address_burst,
             )),
-            heals: Semaphore::new(HEALS),
+            heals: Semaphore::new(config.pool_size.saturating_mul(HEALS_PER_CONNECTION).min(Semaphore::MAX_PERMITS)),
             heals_all_soon: AtomicBool::new(false),
             news: Arc::new(Semaphore::new(NEWS)),
             next_session: AtomicU64::new(1),

@@ -23,7 +23,7 @@ use self::healing::Healing;
 use self::positions::{Place, Positions};
 use crate::protocol::event::NoticeCode;
 use crate::push::Push;
-use crate::store::{Conversation, Cursor, UserId};
+use crate::store::{Conversation, Cursor, Seq, UserId};
 
 /// Frames of one write.
 const FRAMES_PER_WRITE: usize = 32;
@@ -91,6 +91,15 @@ enum After {
     Acknowledge(Conversation, u64),
     /// It is stored nowhere: if it is not written, it must be.
     Relayed(Arc<Push>),
+}
+
+/// Messages in the answer to an original client's login: those of one conversation after `seen`, up to `last`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Backlog {
+    pub(crate) conversation: Conversation,
+    /// What the user had received before.
+    pub(crate) seen: Seq,
+    pub(crate) last: Seq,
 }
 
 /// What became of a message that was offered.
@@ -284,7 +293,7 @@ impl Outbox {
             if let After::Acknowledge(conversation, seq) = out.after
                 && let (Some(user), Ok(Some(seq))) = (self.user, self.positions.acknowledge(conversation, seq))
             {
-                cursors.push(Cursor { user, conversation, seq: crate::store::Seq(seq) });
+                cursors.push(Cursor { user, conversation, seq: Seq(seq) });
             }
         }
         if self.is_modern {
@@ -318,6 +327,20 @@ impl Outbox {
             _ => None,
         });
         relayed.collect()
+    }
+
+    /// Opens the session for a user: what is for him may be offered from now on. The answer to his login comes first, with
+    /// what it has of the messages that waited for him.
+    pub(crate) fn log_in(&mut self, user: UserId, answer: Bytes, backlog: Option<Backlog>) {
+        self.user = Some(user);
+        let after = match backlog {
+            Some(Backlog { conversation, seen, last }) => {
+                self.positions.put_into_login(conversation, seen.0, last.0);
+                After::Acknowledge(conversation, last.0)
+            }
+            None => After::Nothing,
+        };
+        self.put(answer, after);
     }
 
     /// Forgets the user. What waits is still written.
@@ -384,6 +407,37 @@ mod tests {
         assert_eq!(sent(&mut outbox), [1]);
         assert_eq!(outbox.offer(&message(2, 2), &LIMITS), Offered::Done);
         assert_eq!(sent(&mut outbox), [2, 3, 4]);
+        assert!(!outbox.needs_healing());
+    }
+
+    #[test]
+    fn what_is_in_the_answer_to_a_login_is_read_when_that_is_written() {
+        let conversation = message(2, 1).conversation;
+        let backlog = Backlog { conversation, seen: Seq(3), last: Seq(5) };
+        let mut outbox = Outbox::default();
+        outbox.log_in(user(1), Bytes::from_static(b"answer"), Some(backlog));
+        assert_eq!(outbox.offer(&message(2, 5), &LIMITS), Offered::Done);
+        assert_eq!(outbox.len().0, 1, "it is in the answer");
+        let mut cursors = Vec::new();
+        outbox.wrote(5, &mut cursors);
+        assert_eq!(cursors, []);
+        outbox.wrote(1, &mut cursors);
+        assert_eq!(cursors, [Cursor { user: user(1), conversation, seq: Seq(5) }]);
+    }
+
+    #[test]
+    fn what_the_store_does_not_have_is_passed_over() {
+        let mut outbox = outbox();
+        let conversation = message(2, 1).conversation;
+        assert_eq!(outbox.positions.last(conversation, 1), 1);
+        assert_eq!(outbox.offer(&message(2, 4), &LIMITS), Offered::Later);
+        outbox.positions.begin_healing();
+        assert!(outbox.positions.skip_to(conversation, 4), "2 and 3 are missing");
+        for seq in [4, 5] {
+            assert!(!outbox.positions.skip_to(conversation, seq));
+            assert_eq!(outbox.offer(&message(2, seq), &LIMITS), Offered::Done);
+        }
+        assert_eq!(sent(&mut outbox), [4, 5]);
         assert!(!outbox.needs_healing());
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tracing::{info, warn};
 
 use super::{Context, Reply, State, done, refusal, reply};
@@ -11,6 +12,7 @@ use crate::config::SecondLogin;
 use crate::hub::{Identity, Session};
 use crate::limits::Source;
 use crate::node::{Node, wall_ms};
+use crate::outbox::Backlog;
 use crate::protocol::answer::{self, HelloResult, LoginResult, RegisterResult};
 use crate::protocol::command::{Hello, Login, Register, Resume};
 use crate::protocol::request::BadRequest;
@@ -190,8 +192,7 @@ async fn begin_modern(
 ) -> Result<Reply, Refusal> {
     context.state.token = Some(token.as_str().into());
     let result = LoginResult { id: user.id.get(), name: user.name.clone(), token, token_until, displaced };
-    context.session.send(answer::result(to, rid, &result));
-    begin(context, user, &[]).await
+    begin(context, user, answer::result(to, rid, &result), None).await
 }
 
 /// Answers an original login with what fits into its one frame; the rest follows.
@@ -210,16 +211,18 @@ async fn begin_original(context: &mut Context<'_>, user: User) -> Result<Reply, 
     };
     let frames: Vec<_> = backlog.iter().flat_map(|push| push.original().iter().cloned()).collect();
     let ack = login_ack(&user, &overview, &frames);
-    context.session.send(ack.frame);
     // Whole messages only: one whose pieces did not all fit is sent again as a whole.
-    let (mut left, mut taken) = (ack.taken, 0);
+    let (mut left, mut taken) = (ack.taken, None);
     for push in &backlog {
         match left.checked_sub(push.original().len()) {
-            Some(rest) => (left, taken) = (rest, taken + 1),
+            Some(rest) => (left, taken) = (rest, Some(push)),
             None => break,
         }
     }
-    begin(context, user, &backlog[..taken]).await
+    let taken = taken.zip(overview.unread.first()).and_then(|(push, unread)| {
+        Some(Backlog { conversation: push.conversation, seen: unread.seen, last: push.seq? })
+    });
+    begin(context, user, ack.frame, taken).await
 }
 
 /// The first of the messages that wait for a user, as far as they may fit into an answer: of one conversation.
@@ -277,18 +280,15 @@ pub(super) fn role(role: store::Role) -> Role {
     }
 }
 
-/// Opens the session for the user. The answer is on its way already, so that it comes first.
-async fn begin(context: &mut Context<'_>, user: User, sent: &[Push]) -> Result<Reply, Refusal> {
+/// Opens the session for the user with the answer to his login, which may have messages in it.
+async fn begin(
+    context: &mut Context<'_>,
+    user: User,
+    answer: Bytes,
+    backlog: Option<Backlog>,
+) -> Result<Reply, Refusal> {
     let (node, session) = (context.node, context.session);
-    session.with_unflushed(|outbox, _| {
-        outbox.user = Some(user.id);
-        if let Some((conversation, seq)) = sent.last().and_then(|push| Some((push.conversation, push.seq?))) {
-            outbox.positions.sent_in_login(conversation, seq.0);
-        }
-    });
-    if let Some((conversation, seq)) = sent.last().and_then(|push| Some((push.conversation, push.seq?))) {
-        node.store().advance(store::Cursor { user: user.id, conversation, seq });
-    }
+    session.log_in(user.id, answer, backlog);
     let identity = Arc::new(Identity { id: user.id, name: user.name });
     context.state.identity = Some(Arc::clone(&identity));
     session.hear();

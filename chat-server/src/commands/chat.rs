@@ -6,7 +6,7 @@ use crate::protocol::command::{Ack, History, Typing, Who};
 use crate::protocol::event::{Event, TypingEvent};
 use crate::protocol::{ErrorCode, MAX_HISTORY_BYTES, MAX_HISTORY_PAGE, Refusal, Target};
 use crate::push::delivery;
-use crate::store::{Cursor, Page, Seq, UserId};
+use crate::store::{Cursor, Page, PageLimit, Seq, UserId};
 
 /// ACK.
 pub(super) async fn ack(context: &mut Context<'_>, ack: Ack) -> Result<Reply, Refusal> {
@@ -33,8 +33,9 @@ pub(super) async fn history(context: &mut Context<'_>, history: History) -> Resu
         _ => Page::Last,
     };
     let limit = history.limit.unwrap_or(MAX_HISTORY_PAGE) as usize;
-    // One more than asked for says whether there is more.
-    let read = context.store()?.history(identity.id, conversation, page, limit + 1).await;
+    // One more than asked for, or than fits, says whether there is more.
+    let most = PageLimit { messages: limit + 1, bytes: MAX_HISTORY_BYTES };
+    let read = context.store()?.history(identity.id, conversation, page, most).await;
     let mut messages = read.map_err(|error| refusal(&error))?;
     let is_forward = matches!(page, Page::After(_));
     // Those nearest to where the page begins stay.

@@ -1,5 +1,6 @@
 //! The healing reads: they find in the store whatever was lost on a message's way.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,15 +10,15 @@ use tracing::warn;
 
 use crate::hub::Session;
 use crate::node::{Node, jitter};
-use crate::outbox::Offered;
+use crate::outbox::{Offered, QueueLimits};
 use crate::protocol::event::{Event, Notice, NoticeCode};
 use crate::push::Push;
-use crate::store::{Page, Seq, StoreError, UserId};
+use crate::store::{Page, PageLimit, Seq, StoreError, UserId};
 
 /// How long a message that came before the one it follows waits for it, before the store is asked.
 const GAP_PATIENCE: Duration = Duration::from_millis(30);
 
-/// Messages of one read of a healing.
+/// The most messages of one read of a healing.
 const HEAL_PAGE: usize = 100;
 
 /// How long a healing waits after the store failed, at first and at most.
@@ -73,12 +74,8 @@ impl Node {
             }
         }
         while let Some(user) = session.with_unflushed(|outbox, _| outbox.begin_read()) {
-            let healed = {
-                let _permit = self.heals.acquire().await;
-                self.metrics().heals.inc();
-                self.read_missing(&session, user).await
-            };
-            match healed {
+            self.metrics().heals.inc();
+            match self.read_missing(&session, user).await {
                 Ok(Healed::All) => {
                     backoff = HEAL_BACKOFF.0;
                     if session.with_unflushed(|outbox, _| outbox.is_to_hear_synced()) {
@@ -109,16 +106,22 @@ impl Node {
 
     /// Sends a session everything above the user's cursors that it has not been sent.
     async fn read_missing(&self, session: &Arc<Session>, user: UserId) -> Result<Healed, StoreError> {
-        for unread in self.store().unread(user).await? {
+        for unread in self.heal_read(self.store().unread(user)).await? {
             let mut from = match session.with_unflushed(|outbox, _| {
                 (outbox.user == Some(user)).then(|| outbox.positions.last(unread.conversation, unread.seen.0))
             }) {
                 Some(position) => Seq(position),
                 None => return Ok(Healed::InPart),
             };
+            let most = session.with_unflushed(|_, limits| page_limit(limits));
+            let mut limit = most;
             while from < unread.last {
-                let page = self.store().history(user, unread.conversation, Page::After(from), HEAL_PAGE).await;
-                let page = match page {
+                // Nothing is read that the queue could not take: what waits for a slow client waits in the store.
+                if !has_room(session).await {
+                    return Ok(Healed::InPart);
+                }
+                let page = self.store().history(user, unread.conversation, Page::After(from), limit);
+                let page = match self.heal_read(page).await {
                     Ok(page) => page,
                     // Put out of the group meanwhile: not his to read any more.
                     Err(StoreError::Refused(_)) => break,
@@ -126,26 +129,13 @@ impl Node {
                 };
                 let Some(last) = page.last() else { break };
                 from = last.seq;
+                // As many as will fit next time, or more of them again.
+                let bytes: usize = page.iter().map(|message| message.body.len()).sum();
+                limit.messages = if bytes > limit.bytes { page.len() } else { (2 * limit.messages).min(most.messages) };
                 for message in page {
                     let push = Arc::new(Push::stored(message));
-                    loop {
-                        // Written first, or there would never be room.
-                        let is_full = session.with_unflushed(|outbox, limits| outbox.is_full(limits));
-                        if is_full {
-                            session.flush();
-                            if !session.room().await {
-                                return Ok(Healed::InPart);
-                            }
-                        }
-                        match session.offer(user, &push) {
-                            Offered::Done => break,
-                            Offered::Full if session.room().await => {}
-                            // Another login has begun in this session, perhaps of the same user.
-                            Offered::Full | Offered::Later | Offered::Closed => return Ok(Healed::InPart),
-                        }
-                    }
-                    if push.sender != user {
-                        self.metrics().healed.inc();
+                    if let Healed::InPart = self.send_stored(session, user, &push).await {
+                        return Ok(Healed::InPart);
                     }
                 }
                 session.flush();
@@ -153,6 +143,52 @@ impl Node {
         }
         Ok(Healed::All)
     }
+
+    /// Reads when there are not too many who do.
+    async fn heal_read<T>(&self, read: impl Future<Output = T>) -> T {
+        let _permit = self.heals.acquire().await;
+        read.await
+    }
+
+    /// Sends a session the next message that the store has of a conversation.
+    async fn send_stored(&self, session: &Arc<Session>, user: UserId, push: &Arc<Push>) -> Healed {
+        if let Some(seq) = push.seq
+            && session.with_unflushed(|outbox, _| {
+                outbox.user == Some(user) && outbox.positions.skip_to(push.conversation, seq.0)
+            })
+        {
+            // Whoever takes messages out of the database should know that nobody will get them.
+            warn!(%user, conversation = %push.conversation, before = seq.0, "messages are missing in the database");
+        }
+        loop {
+            // Waited for before it is offered: what was found to be full is read once more.
+            if session.with_unflushed(|outbox, limits| outbox.is_full(limits)) && !has_room(session).await {
+                return Healed::InPart;
+            }
+            match session.offer(user, push) {
+                Offered::Done => break,
+                Offered::Full => {}
+                // Another login has begun in this session, perhaps of the same user.
+                Offered::Later | Offered::Closed => return Healed::InPart,
+            }
+        }
+        if push.sender != user {
+            self.metrics().healed.inc();
+        }
+        Healed::All
+    }
+}
+
+/// The most of one read: what a queue with room has room for.
+fn page_limit(limits: &QueueLimits) -> PageLimit {
+    PageLimit { messages: (limits.frames / 2).clamp(1, HEAL_PAGE), bytes: limits.bytes / 2 }
+}
+
+/// Waits until a session has room in its queue; `false` when it ends first. What waits is written first, or there would never
+/// be room.
+async fn has_room(session: &Session) -> bool {
+    session.flush();
+    session.room().await
 }
 
 /// How much of what was missing a healing read has sent.

@@ -150,9 +150,20 @@ impl Positions {
         position.last
     }
 
-    /// Everything up to `seq` was sent in the answer to a login.
-    pub(crate) fn sent_in_login(&mut self, conversation: Conversation, seq: u64) {
-        self.known.insert(conversation, Position::new(seq));
+    /// There is nothing between what was sent and this message, which was read from the store: whatever had those sequences is
+    /// gone from there. Returns whether there should have been something.
+    pub(crate) fn skip_to(&mut self, conversation: Conversation, seq: u64) -> bool {
+        let Some(position) = self.known.get_mut(&conversation) else { return false };
+        let is_hole = position.last + 1 < seq;
+        if is_hole {
+            position.last = seq - 1;
+        }
+        is_hole
+    }
+
+    /// The messages after `seen` up to `last` are in the answer to a login.
+    pub(super) fn put_into_login(&mut self, conversation: Conversation, seen: u64, last: u64) {
+        self.known.insert(conversation, Position { last, ..Position::new(seen) });
     }
 }
 

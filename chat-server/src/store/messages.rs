@@ -12,7 +12,7 @@ use super::backend::Access;
 use super::error::{Refusal, StoreError};
 use super::ids::{ClientMessageId, Conversation, ConversationKind, Seq, Timestamp, UserId};
 use super::lane::Place;
-use super::model::{MAX_PAGE, Message, NewMessage, Page, Receipt, Unread, User};
+use super::model::{MAX_PAGE, Message, NewMessage, Page, PageLimit, Receipt, Unread, User};
 use super::sql::{Failure, Row, Sql, SqlError, Value};
 use super::users::{user_value, user_values};
 use super::writer::count;
@@ -117,8 +117,8 @@ impl Store {
             .collect()
     }
 
-    /// A page of a conversation, in ascending order, at most `limit` messages and [`MAX_PAGE`]. A group's member sees
-    /// what was said since he joined.
+    /// A page of a conversation, in ascending order, within `limit`: the messages nearest to where the page begins. A
+    /// group's member sees what was said since he joined.
     ///
     /// # Errors
     ///
@@ -129,9 +129,10 @@ impl Store {
         reader: UserId,
         conversation: Conversation,
         page: Page,
-        limit: usize,
+        limit: impl Into<PageLimit>,
     ) -> Result<Vec<Message>, StoreError> {
-        let limit = Value::Int(limit.min(MAX_PAGE) as i64);
+        let PageLimit { messages, bytes } = limit.into();
+        let limit = Value::Int(messages.min(MAX_PAGE) as i64);
         self.read(move |sql| {
             let since = since_of(sql, reader, conversation)?;
             let (after, before, order) = match page {
@@ -145,7 +146,15 @@ impl Store {
             );
             let bound = |seq: Seq| Value::Int(i64::try_from(seq.0).unwrap_or(i64::MAX));
             let values = [Value::Int(conversation.key()), bound(after), bound(before), limit];
-            let mut messages = sql.rows(&query, &values, |row| read_message(row, conversation))?;
+            let (mut messages, mut taken) = (Vec::new(), 0);
+            sql.query(&query, &values, &mut |row| {
+                if taken <= bytes {
+                    let message = read_message(row, conversation)?;
+                    taken += message.body.len();
+                    messages.push(message);
+                }
+                Ok(())
+            })?;
             if order == "DESC" {
                 messages.reverse();
             }

@@ -170,6 +170,22 @@ pub enum Page {
     Last,
 }
 
+/// The most that is read of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageLimit {
+    /// Messages; more than [`MAX_PAGE`] are not read.
+    pub messages: usize,
+    /// Bytes of text. The message with which there are more than that is the last one, so that there is always one.
+    pub bytes: usize,
+}
+
+impl From<usize> for PageLimit {
+    /// So many messages, however long.
+    fn from(messages: usize) -> Self {
+        Self { messages, bytes: usize::MAX }
+    }
+}
+
 /// A conversation with messages that a user has not acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unread {

@@ -1,5 +1,8 @@
 //! The original client's protocol, byte for byte where the client depends on it.
 
+use std::time::Duration;
+
+use chat_server::config::Database;
 use serde_json::{Value, json};
 
 use crate::support::{Client, Original, PASSWORD, TestCluster, bounded, until};
@@ -100,6 +103,30 @@ async fn friends_groups_and_offline_messages_come_with_the_login() {
     ada.send(&format!(r#"{{"id":{a},"msgid":3}}"#)).await;
     let again = ada.login(a).await;
     assert!(again.get("offlinemsg").is_none(), "{again}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offline_messages_are_not_read_by_a_client_that_is_gone_before_it_is_answered() {
+    let cluster = TestCluster::start(1).await;
+    let Database::SqliteFile(file) = &cluster.database else { panic!("it is a file") };
+    let node = &cluster.nodes[0].node;
+    let mut ada = cluster.user(0, "ada").await;
+    let mut bob = Original::connect(cluster.nodes[0].address).await;
+    let b = bob.register("bob").await;
+    ada.chat(b, "while he was away").await;
+    // His login is read and then kept waiting, until he is gone.
+    let other = rusqlite::Connection::open(file).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let frames = node.metrics().frames.get();
+    bob.send(&format!(r#"{{"id":{b},"msgid":1,"password":"{PASSWORD}"}}"#)).await;
+    until(async || node.metrics().frames.get() > frames).await;
+    socket2::SockRef::from(&bob.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(bob);
+    other.execute_batch("ROLLBACK").unwrap();
+    until(async || cluster.nodes[0].stat("connections").await == 1).await;
+    let mut bob = Original::connect(cluster.nodes[0].address).await;
+    let ack = bob.login(b).await;
+    assert_eq!(text(&ack["offlinemsg"][0])["msg"], "while he was away");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

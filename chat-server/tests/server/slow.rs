@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use chat_server::protocol::command::{Login, Logout, Ping};
+use chat_server::config::Database;
+use chat_server::protocol::answer::CreateGroupResult;
+use chat_server::protocol::command::{CreateGroup, GroupId, Login, Logout, Ping};
 use chat_server::protocol::event::NoticeCode;
 use chat_server::protocol::{Command, ServerMessage};
 
@@ -56,6 +58,65 @@ async fn who_reads_slowly_gets_everything_in_order_though_the_queue_was_full() {
     // And what comes then comes directly.
     ada.chat(bob.id, "last").await;
     assert_eq!(bob.delivery().await.seq, Some(301));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_who_do_not_read_keep_nobody_else_from_what_he_missed() {
+    /// More than may read from so small a pool at once.
+    const SLOW: u64 = 12;
+    const QUEUE: usize = 65_536;
+    let cluster = TestCluster::with(1, |config| {
+        (config.slow_reader_ms, config.queue_bytes, config.pool_size) = (3_600_000, QUEUE, 2);
+        (config.logins_per_address_per_min, config.registrations_per_address_per_min) = (0, 0);
+    })
+    .await;
+    let (mut ada, bob) = (cluster.user(0, "ada").await, cluster.user(0, "bob").await);
+    let group = Command::CreateGroup(CreateGroup { groupname: "everybody".into(), groupdesc: String::new() });
+    let groupid = ada.call::<CreateGroupResult>(group).await.unwrap().groupid;
+    for number in 0..SLOW {
+        cluster.user(0, &number.to_string()).await.done(Command::JoinGroup(GroupId { groupid })).await;
+    }
+    let bob_id = bob.id;
+    drop(bob);
+    until(async || cluster.nodes[0].stat("connections").await == 1).await;
+    // Much more than the sockets and the queues take.
+    for _ in 0..300 {
+        ada.group_chat(groupid, &text()).await.unwrap();
+    }
+    ada.chat(bob_id, "for bob").await;
+    let mut slow = Vec::new();
+    for number in 0..SLOW {
+        let mut client = Client::modern(cluster.nodes[0].address).await;
+        client.try_login(&number.to_string()).await.unwrap();
+        slow.push(client);
+    }
+    until(async || cluster.nodes[0].stat("queued_bytes").await > SLOW * QUEUE as u64 / 2).await;
+    let mut bob = Client::modern(cluster.nodes[0].address).await;
+    assert_eq!(bob.login("bob").await[0].msg, "for bob");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_somebody_took_out_of_the_database_keep_no_others() {
+    let cluster = TestCluster::with(1, |config| config.heal_ms = 3_600_000).await;
+    let Database::SqliteFile(file) = &cluster.database else { panic!("it is a file") };
+    let (mut ada, bob) = (cluster.user(0, "ada").await, cluster.user(0, "bob").await);
+    let mut eve = cluster.user(0, "eve").await;
+    let bob_id = bob.id;
+    drop(bob);
+    until(async || cluster.nodes[0].stat("connections").await == 2).await;
+    for number in 1..=5 {
+        ada.chat(bob_id, &format!("message {number}")).await;
+    }
+    eve.chat(bob_id, "from eve").await;
+    let database = rusqlite::Connection::open(file).unwrap();
+    database.execute("DELETE FROM message WHERE body IN ('message 2', 'message 5')", []).unwrap();
+    let mut bob = Client::modern(cluster.nodes[0].address).await;
+    let mut texts: Vec<String> = bob.login("bob").await.into_iter().map(|delivery| delivery.msg).collect();
+    texts.sort();
+    assert_eq!(texts, ["from eve", "message 1", "message 3", "message 4"]);
+    // And what comes then.
+    ada.chat(bob_id, "message 6").await;
+    assert_eq!(bob.delivery().await.msg, "message 6");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chat_server::store::{
     ClientMessageId, Conversation, Cursor, GroupId, MAX_BODY_BYTES, MAX_PAGE, MAX_TIME_BYTES, Message, NewMessage,
-    Page, Receipt, Refusal, Seq, Store, Unread, UserId,
+    Page, PageLimit, Receipt, Refusal, Seq, Store, Unread, UserId,
 };
 
 use super::support::{Database, message, message_with_id, refused, say, two_users, until, user};
@@ -310,6 +310,12 @@ async fn history_comes_in_pages(database: &Database) {
     assert_eq!(page(Page::Last, 2).await, [9, 10]);
     assert_eq!(page(Page::Last, usize::MAX).await.len(), 10);
     assert!(page(Page::Last, 0).await.is_empty());
+    // Up to the message with which there are too many bytes, from where the page begins.
+    let within =
+        async |page, bytes| seqs(&store.history(bob, pair, page, PageLimit { messages: 9, bytes }).await.unwrap());
+    assert_eq!(within(Page::After(Seq(2)), 3).await, [3, 4, 5, 6]);
+    assert_eq!(within(Page::Last, 3).await, [8, 9, 10]);
+    assert_eq!(within(Page::Last, 0).await, [10], "there is always one");
     let strangers = Conversation::direct(bob, user(&store, "eve").await);
     assert!(store.history(bob, strangers, Page::Last, 5).await.unwrap().is_empty(), "nothing was said yet");
     assert_eq!(store.last_seqs(&[pair, strangers, pair]).await.unwrap(), [(pair, Seq(10))]);
