@@ -4,6 +4,8 @@
 //! nodes' users is a cache: the bus says when it is out of date, and without news it is believed for a short time only. A
 //! message that goes to the wrong node, or to none, is found by the next healing read of its recipient.
 
+mod ghosts;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -40,6 +42,8 @@ pub(crate) struct Directory {
     lease_until_ms: AtomicU64,
     /// The lease ran out, and which sessions are still this node's is not known yet.
     is_fenced: AtomicBool,
+    /// The directory may have a session of this node that is not here; see [`ghosts`].
+    may_have_ghosts: AtomicBool,
     probe: Mutex<Probe>,
     is_deaf: AtomicBool,
 }
@@ -69,6 +73,7 @@ impl Directory {
             start,
             lease_until_ms: AtomicU64::new(u64::try_from(until).unwrap_or(u64::MAX)),
             is_fenced: AtomicBool::new(false),
+            may_have_ghosts: AtomicBool::new(false),
             probe: Mutex::new(Probe { number: 0, sent: None }),
             is_deaf: AtomicBool::new(false),
         }

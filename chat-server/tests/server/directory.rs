@@ -1,0 +1,67 @@
+//! What nodes know of their own and each other's sessions, and that it does not stay wrong when something has failed.
+
+use chat_server::config::{Config, Database, SecondLogin};
+use chat_server::store::{Claim, ClaimPolicy, Location, SessionId, UserId};
+
+use crate::support::{Client, TestCluster, refused, until};
+
+/// A connection of one's own to the database of a cluster.
+fn outside(cluster: &TestCluster) -> rusqlite::Connection {
+    let Database::SqliteFile(file) = &cluster.database else { panic!("it is SQLite") };
+    let outside = rusqlite::Connection::open(file).unwrap();
+    outside.busy_timeout(crate::support::LONG).unwrap();
+    outside
+}
+
+/// Only what is known to have gone wrong makes a node look for ghosts.
+fn look_on_suspicion(config: &mut Config) {
+    (config.second_login, config.lease_refresh_ms, config.heal_ms) = (SecondLogin::Refuse, 100, 3_600_000);
+}
+
+/// A node looks for ghosts all the time.
+fn look_always(config: &mut Config) {
+    (config.lease_refresh_ms, config.heal_ms) = (100, 100);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_could_not_be_released_is_released_later() {
+    let cluster = TestCluster::with(1, look_on_suspicion).await;
+    let bob = cluster.user(0, "bob").await;
+    let database = outside(&cluster);
+    database
+        .execute_batch("CREATE TRIGGER no BEFORE DELETE ON session BEGIN SELECT RAISE(ABORT, 'not now'); END")
+        .unwrap();
+    drop(bob);
+    until(async || cluster.nodes[0].stat("connections").await == 0).await;
+    let mut bob = Client::modern(cluster.nodes[0].address).await;
+    assert_eq!(refused(bob.try_login("bob").await), "account_in_use", "the directory still has him");
+    database.execute_batch("DROP TRIGGER no").unwrap();
+    let user = UserId::new(1).unwrap();
+    until(async || cluster.nodes[0].node.store().where_are(&[user]).await.unwrap().is_empty()).await;
+    bob.try_login("bob").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_the_directory_has_is_ended_and_what_is_here_stays() {
+    let cluster = TestCluster::with(1, look_always).await;
+    let ada = cluster.user(0, "ada").await;
+    let mut idle = Client::modern(cluster.nodes[0].address).await;
+    for name in ["bob", "eve", "zoe"] {
+        idle.register(name).await;
+    }
+    let node = &cluster.nodes[0].node;
+    let [ada, bob, eve, zoe] = [ada.id, 2, 3, 4].map(|id| UserId::new(id).unwrap());
+    let of_ada = node.hub.user(ada).unwrap().id;
+    let idle = node.hub.all().iter().map(|session| session.id).find(|id| *id != of_ada).unwrap();
+    // As after claims whose answers were lost: of a connection that is gone, of one that somebody else then logged in
+    // on, and of one that may still log in.
+    for (user, session) in [(bob, SessionId(u64::MAX)), (eve, of_ada), (zoe, idle)] {
+        let location = Location { lease: node.lease, session };
+        node.store().claim(Claim { user, location, policy: ClaimPolicy::Refuse }).await.unwrap();
+    }
+    until(async || {
+        let online = node.store().where_are(&[ada, bob, eve, zoe]).await.unwrap();
+        online.iter().map(|(user, _)| *user).collect::<Vec<_>>() == [ada, zoe]
+    })
+    .await;
+}
