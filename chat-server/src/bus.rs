@@ -208,7 +208,8 @@ pub enum BusMessage {
         /// The group.
         group: u32,
     },
-    /// A node listens and speaks, from now on or again; what it had to say before may have been lost.
+    /// A node listens and speaks, from now on or again; what it had to say before may have been lost, and what others remember of
+    /// where its users are may be wrong.
     Joined {
         /// The node.
         node: u32,

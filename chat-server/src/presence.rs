@@ -271,6 +271,8 @@ impl Node {
                     if was_fenced {
                         self.directory.is_fenced.store(false, Ordering::Relaxed);
                         info!("the lease is renewed, and the sessions are claimed again");
+                        // To the others this node was gone, and its users with it. They may remember that.
+                        self.bus.broadcast(BusMessage::Joined { node: self.lease.node.0 }.encode());
                         self.heal_all();
                     }
                     self.look_around().await;
@@ -409,7 +411,7 @@ impl Node {
             BusMessage::Joined { node } => {
                 if node != self.lease.node.0 {
                     self.directory.joined();
-                    // It had no link, so what it would have told this node's users is only in the store.
+                    // It had no link or no lease, so what it would have told this node's users may be only in the store.
                     self.heal_all();
                 }
             }

@@ -3,6 +3,7 @@
 use chat_server::config::{Config, Database, SecondLogin};
 use chat_server::store::{Claim, ClaimPolicy, Location, SessionId, UserId};
 
+use crate::cluster::chat_until_hinted;
 use crate::support::{Client, TestCluster, refused, until};
 
 /// A connection of one's own to the database of a cluster.
@@ -64,4 +65,30 @@ async fn what_only_the_directory_has_is_ended_and_what_is_here_stays() {
         online.iter().map(|(user, _)| *user).collect::<Vec<_>>() == [ada, zoe]
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_remembered_as_gone_with_his_node_is_found_when_it_has_its_lease_again() {
+    // The third node lives on, so that the first never thinks itself alone; what it remembers it believes for ever.
+    let cluster = TestCluster::with(3, |config| {
+        (config.lease_ms, config.lease_refresh_ms) = (1000, 200);
+        (config.cache_ms, config.heal_ms, config.probe_ms) = (600_000, 3_600_000, 600_000);
+    })
+    .await;
+    let (mut ada, mut bob) = (cluster.user(0, "ada").await, cluster.user(1, "bob").await);
+    let user = UserId::new(bob.id).unwrap();
+    let database = outside(&cluster);
+    database
+        .execute_batch(
+            "CREATE TRIGGER no BEFORE UPDATE ON node WHEN NEW.name = 'node-1' BEGIN SELECT RAISE(ABORT, 'not now'); END",
+        )
+        .unwrap();
+    until(async || cluster.nodes[1].get("/readyz").await.0 == 503).await;
+    until(async || cluster.nodes[0].node.store().where_are(&[user]).await.unwrap().is_empty()).await;
+    ada.chat(bob.id, "while he was gone").await;
+    database.execute_batch("DROP TRIGGER no").unwrap();
+    // What was stored meanwhile is read, and what comes now is told.
+    assert_eq!(bob.delivery().await.msg, "while he was gone");
+    chat_until_hinted(&mut ada, bob.id, "and now", &cluster.nodes[1]).await;
+    assert_eq!(bob.delivery().await.msg, "and now");
 }
