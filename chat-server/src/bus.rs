@@ -146,6 +146,15 @@ impl Bus {
         }
     }
 
+    /// Whether a node may be at the other end. `false`: it is not, whether the link is up or not.
+    pub fn may_reach(&self, node: NodeId) -> bool {
+        match self {
+            Self::Local(link) => link.may_reach(node),
+            // Which nodes are linked to a Redis is known to Redis alone.
+            Self::Redis(_) => true,
+        }
+    }
+
     /// Makes a new link in place of the present one.
     pub fn reconnect(&self) {
         match self {

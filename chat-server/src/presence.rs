@@ -5,10 +5,11 @@
 //! message that goes to the wrong node, or to none, is found by the next healing read of its recipient.
 
 mod ghosts;
+mod strangers;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
+use self::strangers::Strangers;
 use crate::bus::{Addressed, BusEvent, BusEvents, BusMessage};
 use crate::delivery::Reached;
 use crate::hub::Session;
@@ -23,7 +25,7 @@ use crate::node::Node;
 use crate::protocol::Presence;
 use crate::protocol::event::{Event, NoticeCode, PresenceEvent};
 use crate::push::Push;
-use crate::store::{Location, NodeId, Refusal, SessionId, StoreError, UserId};
+use crate::store::{self, Location, NodeId, Refusal, SessionId, StoreError, UserId};
 
 /// Users that are remembered. Beyond it everything is forgotten and asked for again.
 const MAX_REMEMBERED: usize = 200_000;
@@ -44,6 +46,8 @@ pub(crate) struct Directory {
     is_fenced: AtomicBool,
     /// The directory may have a session of this node that is not here; see [`ghosts`].
     may_have_ghosts: AtomicBool,
+    /// Living nodes on this database that the bus does not reach; see [`strangers`].
+    unreachable: AtomicUsize,
     probe: Mutex<Probe>,
     is_deaf: AtomicBool,
 }
@@ -74,6 +78,7 @@ impl Directory {
             lease_until_ms: AtomicU64::new(u64::try_from(until).unwrap_or(u64::MAX)),
             is_fenced: AtomicBool::new(false),
             may_have_ghosts: AtomicBool::new(false),
+            unreachable: AtomicUsize::new(0),
             probe: Mutex::new(Probe { number: 0, sent: None }),
             is_deaf: AtomicBool::new(false),
         }
@@ -107,6 +112,11 @@ impl Directory {
     /// Whether there is no other node.
     pub(crate) fn is_alone(&self) -> bool {
         self.is_alone.load(Ordering::Relaxed)
+    }
+
+    /// How many nodes live on this database that the bus does not reach.
+    pub(crate) fn unreachable(&self) -> usize {
+        self.unreachable.load(Ordering::Relaxed)
     }
 
     /// A node has joined.
@@ -256,6 +266,7 @@ impl Node {
         let length = Duration::from_millis(self.config.lease_ms);
         let mut ticks = tokio::time::interval(Duration::from_millis(self.config.lease_refresh_ms));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut strangers = Strangers::default();
         loop {
             ticks.tick().await;
             let asked_at = Instant::now();
@@ -275,7 +286,7 @@ impl Node {
                         self.bus.broadcast(BusMessage::Joined { node: self.lease.node.0 }.encode());
                         self.heal_all();
                     }
-                    self.look_around().await;
+                    self.look_around(&mut strangers).await;
                 }
                 Ok(Err(error)) if error.refusal() == Some(Refusal::Fenced) => {
                     error!(node = self.name, "another start of this node, or another node of its name, has taken over");
@@ -289,13 +300,28 @@ impl Node {
     }
 
     /// Learns which nodes there are.
-    async fn look_around(&self) {
+    async fn look_around(&self, strangers: &mut Strangers) {
         let joins = self.directory.joins();
-        if let Ok(nodes) = self.store().nodes().await {
-            let is_alone = nodes.iter().all(|node| node.lease.node == self.lease.node);
-            if self.directory.looked_around(joins, is_alone) {
-                info!(nodes = nodes.len(), "the cluster changed");
-            }
+        let Ok(nodes) = self.store().nodes().await else { return };
+        let is_alone = nodes.iter().all(|node| node.lease.node == self.lease.node);
+        if self.directory.looked_around(joins, is_alone) {
+            info!(nodes = nodes.len(), "the cluster changed");
+        }
+        let apart: Vec<&store::Node> = nodes.iter().filter(|node| !self.bus.may_reach(node.lease.node)).collect();
+        let (unreachable, is_news) = strangers.look(&apart);
+        self.directory.unreachable.store(unreachable, Ordering::Relaxed);
+        if is_news && unreachable > 0 {
+            let names: Vec<&str> =
+                apart.iter().filter(|node| strangers.has(node)).map(|node| node.name.as_str()).collect();
+            warn!(
+                nodes = ?names,
+                bus = self.bus.name(),
+                late_ms = self.config.heal_ms,
+                "other nodes use this database, and this node's bus does not reach them: messages between their users and \
+                 this node's come late; nodes that share a database need the same Redis (--bus redis://host:port)"
+            );
+        } else if is_news {
+            info!("no node uses this database any more that this node's bus does not reach");
         }
     }
 

@@ -1,5 +1,6 @@
 //! What nodes know of their own and each other's sessions, and that it does not stay wrong when something has failed.
 
+use chat_server::bus::local::LocalBus;
 use chat_server::config::{Config, Database, SecondLogin};
 use chat_server::store::{Claim, ClaimPolicy, Location, SessionId, UserId};
 
@@ -91,4 +92,19 @@ async fn who_was_remembered_as_gone_with_his_node_is_found_when_it_has_its_lease
     assert_eq!(bob.delivery().await.msg, "while he was gone");
     chat_until_hinted(&mut ada, bob.id, "and now", &cluster.nodes[1]).await;
     assert_eq!(bob.delivery().await.msg, "and now");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_on_one_database_without_a_common_bus_say_so() {
+    let mut cluster = TestCluster::with(2, |config| config.lease_refresh_ms = 100).await;
+    // As nodes of different processes that were not told of a Redis.
+    cluster.bus = LocalBus::new();
+    cluster.add().await;
+    for (node, unreachable) in [(2, 2), (0, 1), (1, 1)] {
+        until(async || cluster.nodes[node].stat("unreachable_nodes").await == unreachable).await;
+    }
+    let (_, metrics) = cluster.nodes[0].get("/metrics").await;
+    assert!(metrics.contains("chat_unreachable_nodes 1\n"), "{metrics}");
+    cluster.nodes.remove(2).stop().await.unwrap();
+    until(async || cluster.nodes[0].stat("unreachable_nodes").await == 0).await;
 }
