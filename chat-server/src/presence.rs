@@ -33,6 +33,10 @@ const MAX_REMEMBERED: usize = 200_000;
 /// Sessions that are verified with one question.
 const VERIFY_AT_ONCE: usize = 500;
 
+/// How long a probe may be on its way before what comes over the bus is thought to be late. On a busy machine it is some
+/// milliseconds.
+const PROBE_PATIENCE: Duration = Duration::from_millis(500);
+
 /// What the node knows about itself and the others.
 pub(crate) struct Directory {
     cache: Duration,
@@ -107,6 +111,12 @@ impl Directory {
     /// Whether what is sent to the own channel does not come back.
     pub(crate) fn is_deaf(&self) -> bool {
         self.is_deaf.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last probe came back, or may still do so in time.
+    fn hears(&self) -> bool {
+        let is_late = || self.probe.lock().sent.is_some_and(|sent| sent.elapsed() > PROBE_PATIENCE);
+        !self.is_deaf() && !is_late()
     }
 
     /// Whether there is no other node.
@@ -205,6 +215,11 @@ impl Node {
             found.extend(node.map(|node| (user, node)));
         }
         Ok(found)
+    }
+
+    /// Whether the news of other nodes arrive here, as far as is known: there are none, or the bus is there and answers.
+    pub(crate) fn hears_news(&self) -> bool {
+        self.directory.is_alone() || self.bus.is_up() && self.directory.hears()
     }
 
     /// Ends the session that a later login displaced.

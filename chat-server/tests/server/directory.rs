@@ -2,6 +2,9 @@
 
 use chat_server::bus::local::LocalBus;
 use chat_server::config::{Config, Database, SecondLogin};
+use chat_server::protocol::Command;
+use chat_server::protocol::answer::CreateGroupResult;
+use chat_server::protocol::command::{CreateGroup, GroupId, Kick};
 use chat_server::store::{Claim, ClaimPolicy, Location, SessionId, UserId};
 
 use crate::cluster::chat_until_hinted;
@@ -107,4 +110,32 @@ async fn nodes_on_one_database_without_a_common_bus_say_so() {
     assert!(metrics.contains("chat_unreachable_nodes 1\n"), "{metrics}");
     cluster.nodes.remove(2).stop().await.unwrap();
     until(async || cluster.nodes[0].stat("unreachable_nodes").await == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_put_out_of_a_group_gets_no_more_of_it_from_a_node_that_did_not_hear_of_it() {
+    let cluster = TestCluster::with(2, |config| {
+        (config.cache_ms, config.heal_ms, config.probe_ms) = (600_000, 3_600_000, 200);
+    })
+    .await;
+    let mut ada = cluster.user(0, "ada").await;
+    let (mut bob, mut eve) = (cluster.user(1, "bob").await, cluster.user(1, "eve").await);
+    let group = CreateGroup { groupname: "crab".into(), groupdesc: String::new() };
+    let groupid = ada.call::<CreateGroupResult>(Command::CreateGroup(group)).await.unwrap().groupid;
+    for member in [&mut bob, &mut eve] {
+        member.done(Command::JoinGroup(GroupId { groupid })).await;
+    }
+    // From now on their node remembers the members, as soon as it has heard of the last change.
+    for client in [&mut bob, &mut eve] {
+        client.group_chat(groupid, "I am here").await.unwrap();
+    }
+    assert_eq!(bob.delivery().await.msg, "I am here");
+    let node = &cluster.nodes[1].node;
+    until(async || cluster.nodes[1].get("/readyz").await.0 == 200).await;
+    cluster.bus.cut(node.lease.node, true);
+    ada.done(Command::Kick(Kick { groupid, userid: bob.id })).await;
+    until(async || cluster.nodes[1].get("/readyz").await.0 == 503).await;
+    eve.group_chat(groupid, "not for him").await.unwrap();
+    eve.chat(bob.id, "only for him").await;
+    assert_eq!(bob.delivery().await.msg, "only for him");
 }
