@@ -98,14 +98,14 @@ pub(super) async fn resume(context: &mut Context<'_>, rid: Option<u64>, resume: 
     };
     let displaced = claim(context, &owner.user).await?;
     let valid = Duration::from_secs(context.node.config.token_s);
-    let (mut text, mut until) = (resume.token, owner.until.0);
-    if until.saturating_sub(wall_ms()) < u64::try_from(valid.as_millis() / 4).unwrap_or(u64::MAX) {
-        // Without a new one the old one serves a little longer.
-        if let Ok(token) = context.node.store().issue_token(owner.user.id, valid).await {
-            (text, until) = (token.as_str().to_owned(), token.until.0);
-        }
+    let mut until = owner.until;
+    if until.0.saturating_sub(wall_ms()) < u64::try_from(valid.as_millis() / 4).unwrap_or(u64::MAX)
+        // If it cannot be extended now, it serves a little longer.
+        && let Ok(Some(extended)) = context.node.store().extend_token(&resume.token, valid).await
+    {
+        until = extended;
     }
-    begin_modern(context, rid, msgid::RESUME, owner.user, displaced, text, until).await
+    begin_modern(context, rid, msgid::RESUME, owner.user, displaced, resume.token, until.0).await
 }
 
 /// LOGOUT.
