@@ -146,6 +146,15 @@ impl Bus {
         }
     }
 
+    /// Whether a node may be at the other end. `false`: it is not, whether the link is up or not.
+    pub fn may_reach(&self, node: NodeId) -> bool {
+        match self {
+            Self::Local(link) => link.may_reach(node),
+            // Which nodes are linked to a Redis is known to Redis alone.
+            Self::Redis(_) => true,
+        }
+    }
+
     /// Makes a new link in place of the present one.
     pub fn reconnect(&self) {
         match self {
@@ -208,7 +217,8 @@ pub enum BusMessage {
         /// The group.
         group: u32,
     },
-    /// A node listens and speaks, from now on or again; what it had to say before may have been lost.
+    /// A node listens and speaks, from now on or again; what it had to say before may have been lost, and what others remember of
+    /// where its users are may be wrong.
     Joined {
         /// The node.
         node: u32,

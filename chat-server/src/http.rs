@@ -59,6 +59,7 @@ async fn metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
         ("store_pending_claims", "Claims that wait for their commit", store.pending_claims as f64),
         ("store_pending_cursors", "Cursors that wait to be written", store.pending_cursors as f64),
         ("bus_up", "Whether the link to the other nodes is there", f64::from(u8::from(node.bus.is_up()))),
+        ("unreachable_nodes", "Nodes on the same database that the bus does not reach", stats.unreachable_nodes as f64),
         ("bus_queued", "Payloads that wait to be sent to other nodes", bus.queued as f64),
     ];
     let seconds = |ns: u64| ns as f64 / 1e9;
@@ -98,6 +99,7 @@ struct Stats {
     unready: Option<&'static str>,
     connections: usize,
     users_online: usize,
+    unreachable_nodes: usize,
     queued_frames: usize,
     queued_bytes: usize,
     messages_accepted: u64,
@@ -129,6 +131,7 @@ impl Stats {
             unready: node.unready(),
             connections: node.admission.count(),
             users_online: node.hub.users_online(),
+            unreachable_nodes: node.directory.unreachable(),
             queued_frames,
             queued_bytes,
             messages_accepted: metrics.accepted.get(),

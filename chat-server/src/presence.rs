@@ -4,9 +4,12 @@
 //! nodes' users is a cache: the bus says when it is out of date, and without news it is believed for a short time only. A
 //! message that goes to the wrong node, or to none, is found by the next healing read of its recipient.
 
+mod ghosts;
+mod strangers;
+
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
+use self::strangers::Strangers;
 use crate::bus::{Addressed, BusEvent, BusEvents, BusMessage};
 use crate::delivery::Reached;
 use crate::hub::Session;
@@ -21,13 +25,17 @@ use crate::node::Node;
 use crate::protocol::Presence;
 use crate::protocol::event::{Event, NoticeCode, PresenceEvent};
 use crate::push::Push;
-use crate::store::{Location, NodeId, Refusal, SessionId, StoreError, UserId};
+use crate::store::{self, Location, NodeId, Refusal, SessionId, StoreError, UserId};
 
 /// Users that are remembered. Beyond it everything is forgotten and asked for again.
 const MAX_REMEMBERED: usize = 200_000;
 
 /// Sessions that are verified with one question.
 const VERIFY_AT_ONCE: usize = 500;
+
+/// How long a probe may be on its way before what comes over the bus is thought to be late. On a busy machine it is some
+/// milliseconds.
+const PROBE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What the node knows about itself and the others.
 pub(crate) struct Directory {
@@ -40,6 +48,10 @@ pub(crate) struct Directory {
     lease_until_ms: AtomicU64,
     /// The lease ran out, and which sessions are still this node's is not known yet.
     is_fenced: AtomicBool,
+    /// The directory may have a session of this node that is not here; see [`ghosts`].
+    may_have_ghosts: AtomicBool,
+    /// Living nodes on this database that the bus does not reach; see [`strangers`].
+    unreachable: AtomicUsize,
     probe: Mutex<Probe>,
     is_deaf: AtomicBool,
 }
@@ -69,6 +81,8 @@ impl Directory {
             start,
             lease_until_ms: AtomicU64::new(u64::try_from(until).unwrap_or(u64::MAX)),
             is_fenced: AtomicBool::new(false),
+            may_have_ghosts: AtomicBool::new(false),
+            unreachable: AtomicUsize::new(0),
             probe: Mutex::new(Probe { number: 0, sent: None }),
             is_deaf: AtomicBool::new(false),
         }
@@ -99,9 +113,20 @@ impl Directory {
         self.is_deaf.load(Ordering::Relaxed)
     }
 
+    /// Whether the last probe came back, or may still do so in time.
+    fn hears(&self) -> bool {
+        let is_late = || self.probe.lock().sent.is_some_and(|sent| sent.elapsed() > PROBE_PATIENCE);
+        !self.is_deaf() && !is_late()
+    }
+
     /// Whether there is no other node.
     pub(crate) fn is_alone(&self) -> bool {
         self.is_alone.load(Ordering::Relaxed)
+    }
+
+    /// How many nodes live on this database that the bus does not reach.
+    pub(crate) fn unreachable(&self) -> usize {
+        self.unreachable.load(Ordering::Relaxed)
     }
 
     /// A node has joined.
@@ -192,6 +217,11 @@ impl Node {
         Ok(found)
     }
 
+    /// Whether the news of other nodes arrive here, as far as is known: there are none, or the bus is there and answers.
+    pub(crate) fn hears_news(&self) -> bool {
+        self.directory.is_alone() || self.bus.is_up() && self.directory.hears()
+    }
+
     /// Ends the session that a later login displaced.
     pub(crate) fn displace(&self, user: UserId, location: Location) {
         self.metrics().displaced.inc();
@@ -251,6 +281,7 @@ impl Node {
         let length = Duration::from_millis(self.config.lease_ms);
         let mut ticks = tokio::time::interval(Duration::from_millis(self.config.lease_refresh_ms));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut strangers = Strangers::default();
         loop {
             ticks.tick().await;
             let asked_at = Instant::now();
@@ -266,9 +297,11 @@ impl Node {
                     if was_fenced {
                         self.directory.is_fenced.store(false, Ordering::Relaxed);
                         info!("the lease is renewed, and the sessions are claimed again");
+                        // To the others this node was gone, and its users with it. They may remember that.
+                        self.bus.broadcast(BusMessage::Joined { node: self.lease.node.0 }.encode());
                         self.heal_all();
                     }
-                    self.look_around().await;
+                    self.look_around(&mut strangers).await;
                 }
                 Ok(Err(error)) if error.refusal() == Some(Refusal::Fenced) => {
                     error!(node = self.name, "another start of this node, or another node of its name, has taken over");
@@ -282,13 +315,28 @@ impl Node {
     }
 
     /// Learns which nodes there are.
-    async fn look_around(&self) {
+    async fn look_around(&self, strangers: &mut Strangers) {
         let joins = self.directory.joins();
-        if let Ok(nodes) = self.store().nodes().await {
-            let is_alone = nodes.iter().all(|node| node.lease.node == self.lease.node);
-            if self.directory.looked_around(joins, is_alone) {
-                info!(nodes = nodes.len(), "the cluster changed");
-            }
+        let Ok(nodes) = self.store().nodes().await else { return };
+        let is_alone = nodes.iter().all(|node| node.lease.node == self.lease.node);
+        if self.directory.looked_around(joins, is_alone) {
+            info!(nodes = nodes.len(), "the cluster changed");
+        }
+        let apart: Vec<&store::Node> = nodes.iter().filter(|node| !self.bus.may_reach(node.lease.node)).collect();
+        let (unreachable, is_news) = strangers.look(&apart);
+        self.directory.unreachable.store(unreachable, Ordering::Relaxed);
+        if is_news && unreachable > 0 {
+            let names: Vec<&str> =
+                apart.iter().filter(|node| strangers.has(node)).map(|node| node.name.as_str()).collect();
+            warn!(
+                nodes = ?names,
+                bus = self.bus.name(),
+                late_ms = self.config.heal_ms,
+                "other nodes use this database, and this node's bus does not reach them: messages between their users and \
+                 this node's come late; nodes that share a database need the same Redis (--bus redis://host:port)"
+            );
+        } else if is_news {
+            info!("no node uses this database any more that this node's bus does not reach");
         }
     }
 
@@ -404,7 +452,7 @@ impl Node {
             BusMessage::Joined { node } => {
                 if node != self.lease.node.0 {
                     self.directory.joined();
-                    // It had no link, so what it would have told this node's users is only in the store.
+                    // It had no link or no lease, so what it would have told this node's users may be only in the store.
                     self.heal_all();
                 }
             }

@@ -149,6 +149,7 @@ impl Server {
         background.spawn(Arc::clone(&node).keep_lease());
         background.spawn(Arc::clone(&node).probe());
         background.spawn(Arc::clone(&node).sweep());
+        background.spawn(Arc::clone(&node).end_ghosts());
         let mut health = JoinSet::new();
         if let Some(http) = http {
             health.spawn(http::serve(Arc::clone(&node), http));

@@ -122,6 +122,11 @@ impl LocalLink {
         self.bus.nodes.lock().get(&self.node).is_some_and(|own| own.link == self.end.link)
     }
 
+    /// Whether the node is in this process.
+    pub(super) fn may_reach(&self, node: NodeId) -> bool {
+        self.bus.nodes.lock().contains_key(&node)
+    }
+
     pub(super) fn reconnect(&self) {
         if let Some(own) = self.bus.nodes.lock().get_mut(&self.node)
             && own.link == self.end.link

@@ -20,7 +20,9 @@ use crate::protocol::{
     ErrorCode, MAX_HISTORY_PAGE, MAX_TEXT_BYTES, ORIGINAL_MAX_BYTES, Presence, Refusal, Role, VERSION, msgid, original,
 };
 use crate::push::Push;
-use crate::store::{self, Claim, ClaimPolicy, Claimed, Friendship, Location, Overview, Page, StoreError, Unread, User};
+use crate::store::{
+    self, Claim, ClaimPolicy, Claimed, Friendship, Location, Overview, Page, StoreError, Unread, User, UserId,
+};
 
 /// Messages that the answer to an original login could take in, were they as short as can be.
 const ORIGINAL_BACKLOG: usize = 10;
@@ -75,7 +77,7 @@ pub(super) async fn login(context: &mut Context<'_>, rid: Option<u64>, login: Lo
     let token = match context.node.store().issue_token(user.id, valid).await {
         Ok(token) => token,
         Err(error) => {
-            release(context.node, context.session, &user).await;
+            release(context.node, context.session, user.id).await;
             return Err(refusal(&error));
         }
     };
@@ -98,14 +100,14 @@ pub(super) async fn resume(context: &mut Context<'_>, rid: Option<u64>, resume: 
     };
     let displaced = claim(context, &owner.user).await?;
     let valid = Duration::from_secs(context.node.config.token_s);
-    let (mut text, mut until) = (resume.token, owner.until.0);
-    if until.saturating_sub(wall_ms()) < u64::try_from(valid.as_millis() / 4).unwrap_or(u64::MAX) {
-        // Without a new one the old one serves a little longer.
-        if let Ok(token) = context.node.store().issue_token(owner.user.id, valid).await {
-            (text, until) = (token.as_str().to_owned(), token.until.0);
-        }
+    let mut until = owner.until;
+    if until.0.saturating_sub(wall_ms()) < u64::try_from(valid.as_millis() / 4).unwrap_or(u64::MAX)
+        // If it cannot be extended now, it serves a little longer.
+        && let Ok(Some(extended)) = context.node.store().extend_token(&resume.token, valid).await
+    {
+        until = extended;
     }
-    begin_modern(context, rid, msgid::RESUME, owner.user, displaced, text, until).await
+    begin_modern(context, rid, msgid::RESUME, owner.user, displaced, resume.token, until.0).await
 }
 
 /// LOGOUT.
@@ -134,7 +136,7 @@ async fn check(context: &mut Context<'_>, login: Login) -> Result<User, Refusal>
     limit(node.logins_from.take(context.session.address.into(), now), "attempts to log in from this address")?;
     let store = context.store()?;
     let (credentials, unknown) = match (login.id, login.name) {
-        (Some(id), _) => match store::UserId::new(id) {
+        (Some(id), _) => match UserId::new(id) {
             Some(id) => (store.credentials(id).await, id.to_string()),
             None => (Ok(None), id.to_string()),
         },
@@ -163,7 +165,14 @@ async fn claim(context: &mut Context<'_>, user: &User) -> Result<bool, Refusal> 
         SecondLogin::Refuse => ClaimPolicy::Refuse,
     };
     let claimed = context.store()?.claim(Claim { user: user.id, location, policy }).await;
-    match claimed.map_err(|error| refusal(&error))? {
+    let claimed = claimed.map_err(|error| {
+        // It may have been committed all the same.
+        if matches!(error, StoreError::Unavailable(_) | StoreError::Failed(_)) {
+            node.expect_ghosts();
+        }
+        refusal(&error)
+    })?;
+    match claimed {
         Claimed::Yes { displaced } => {
             let displaced = displaced.filter(|displaced| *displaced != location);
             if let Some(displaced) = displaced {
@@ -205,7 +214,7 @@ async fn begin_original(context: &mut Context<'_>, user: User) -> Result<Reply, 
     let (overview, backlog) = match backlog.await {
         Ok(both) => both,
         Err(error) => {
-            release(context.node, context.session, &user).await;
+            release(context.node, context.session, user.id).await;
             return Err(refusal(&error));
         }
     };
@@ -305,11 +314,15 @@ async fn begin(
     Ok(Reply::Sent)
 }
 
-/// Gives a claim back.
-async fn release(node: &Arc<Node>, session: &Session, user: &User) {
-    let location = Location { lease: node.lease, session: session.id };
-    if let Err(error) = node.store().release(user.id, location).await {
-        warn!(%error, user = user.id.get(), "a session could not be released; its lease will end it");
+/// Gives a claim back. Returns whether it was the user's session until now.
+async fn release(node: &Node, session: &Session, user: UserId) -> bool {
+    match node.store().release(user, Location { lease: node.lease, session: session.id }).await {
+        Ok(was_his) => was_his,
+        Err(error) => {
+            warn!(%error, user = user.get(), "a session could not be released; it is tried again");
+            node.expect_ghosts();
+            false
+        }
     }
 }
 
@@ -327,16 +340,9 @@ pub(crate) async fn leave(node: &Arc<Node>, session: &Arc<Session>, state: &mut 
     if is_displaced {
         return;
     }
-    let location = Location { lease: node.lease, session: session.id };
-    match node.store().release(identity.id, location).await {
-        Ok(true) => {
-            node.announce(identity.id);
-            node.tell_friends(identity.id, Presence::Offline);
-        }
-        Ok(false) => {}
-        Err(error) => {
-            warn!(%error, user = identity.id.get(), "a session could not be released; it ends with the lease, or the next login");
-        }
+    if release(node, session, identity.id).await {
+        node.announce(identity.id);
+        node.tell_friends(identity.id, Presence::Offline);
     }
 }
 

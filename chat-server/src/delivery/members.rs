@@ -1,4 +1,7 @@
 //! The members of groups, remembered for a short time.
+//!
+//! The bus says when they change. Whoever was put out of a group should get no more of its messages, so while this node may
+//! not hear what the bus says, what it remembers is believed for a moment only.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +15,10 @@ use crate::store::{GroupId, StoreError, UserId};
 /// Groups whose members are remembered. Beyond it all are forgotten and asked for again.
 const MAX_GROUPS_REMEMBERED: usize = 10_000;
 
+/// How long members are believed at most while the news of their changes may not arrive. Not to remember them at all would
+/// cost the database a question for each message, just when it has to serve without the bus.
+const BELIEVED_WITHOUT_NEWS: Duration = Duration::from_millis(100);
+
 /// The members of groups, remembered for a short time.
 pub(crate) struct Members {
     cache: Duration,
@@ -20,7 +27,7 @@ pub(crate) struct Members {
     forgotten: Mutex<u64>,
 }
 
-/// Members, and until when they are believed.
+/// Members, and when they were asked for.
 type Remembered = (Arc<[UserId]>, Instant);
 
 impl Members {
@@ -49,9 +56,11 @@ impl Node {
     ///
     /// The database's.
     pub(crate) async fn members_of(&self, group: GroupId) -> Result<Arc<[UserId]>, StoreError> {
+        let believed =
+            if self.hears_news() { self.members.cache } else { self.members.cache.min(BELIEVED_WITHOUT_NEWS) };
         let now = Instant::now();
-        if let Some((members, until)) = self.members.groups.lock().get(&group)
-            && *until > now
+        if let Some((members, asked_at)) = self.members.groups.lock().get(&group)
+            && now.saturating_duration_since(*asked_at) < believed
         {
             return Ok(Arc::clone(members));
         }
@@ -65,7 +74,7 @@ impl Node {
             if groups.len() >= MAX_GROUPS_REMEMBERED {
                 groups.clear();
             }
-            groups.insert(group, (Arc::clone(&members), now + self.members.cache));
+            groups.insert(group, (Arc::clone(&members), now));
         }
         Ok(members)
     }

@@ -145,6 +145,31 @@ impl Store {
         .await
     }
 
+    /// The sessions that the directory has of this start of a node, whether they count or not, by user: up to `limit` of
+    /// those behind `after`.
+    ///
+    /// # Errors
+    ///
+    /// The database's.
+    pub async fn claimed_sessions(
+        &self,
+        lease: NodeLease,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<(UserId, SessionId)>, StoreError> {
+        self.read(move |sql| {
+            let query = format!(
+                "SELECT user_id, node_id, incarnation, session_id FROM session \
+                 WHERE node_id = ? AND incarnation = ? AND user_id > ? ORDER BY user_id LIMIT {limit}"
+            );
+            let [node, incarnation] = node_value(lease);
+            let values = [node, incarnation, Value::Int(after.map_or(0, UserId::get).into())];
+            let sessions = sql.rows(&query, &values, |row| read_location(row))?;
+            Ok(sessions.into_iter().map(|(user, location)| (user, location.session)).collect())
+        })
+        .await
+    }
+
     /// Which of these sessions of a node are still their users' sessions. For a node that could not renew its lease for
     /// a while: the others were claimed meanwhile, and must be ended.
     ///

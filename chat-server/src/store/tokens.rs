@@ -30,7 +30,7 @@ pub struct ResumeToken {
 pub struct TokenOwner {
     /// The user.
     pub user: User,
-    /// When the token runs out; time to issue another one when that is near.
+    /// When the token runs out; time to extend it when that is near.
     pub until: Timestamp,
 }
 
@@ -65,6 +65,11 @@ fn hexadecimal(bytes: &[u8]) -> String {
         write!(text, "{byte:02x}").expect("writing to a string does not fail");
         text
     })
+}
+
+fn milliseconds(valid_for: Duration) -> u64 {
+    // So that it can be added to the time.
+    valid_for.as_millis().min(i64::MAX as u128 / 2) as u64
 }
 
 /// Whose these tokens are, those of them that still count.
@@ -113,7 +118,7 @@ impl Store {
         })?;
         let text = hexadecimal(&bytes);
         let hash = hash_of(&text);
-        let valid_for = valid_for.as_millis().min(i64::MAX as u128 / 2) as u64;
+        let valid_for = milliseconds(valid_for);
         let keep = self.inner.options.max_tokens - 1;
         let until = self
             .run(Access::Repeatable, move |sql| {
@@ -147,6 +152,30 @@ impl Store {
             return Ok(None);
         }
         self.inner.lookups.token_owner.of(hash_of(token), self.question()?).await
+    }
+
+    /// Makes a token good for `valid_for` from now on, and says until when; `None` when it is nobody's, or no longer.
+    ///
+    /// It stays the same one. Were it replaced, whoever uses it might never learn of its successor, so that both would have
+    /// to be good, and a logout would end one of them only.
+    ///
+    /// # Errors
+    ///
+    /// The database's.
+    pub async fn extend_token(&self, token: &str, valid_for: Duration) -> Result<Option<Timestamp>, StoreError> {
+        self.check_open()?;
+        if !is_well_formed(token) {
+            return Ok(None);
+        }
+        let (hash, valid_for) = (hash_of(token), milliseconds(valid_for));
+        self.run(Access::Repeatable, move |sql| {
+            let now = sql.now()?;
+            let until = now + valid_for;
+            let update = "UPDATE resume_token SET expires_at = ? WHERE token_hash = ? AND expires_at > ?";
+            let values = [Value::Int(until.cast_signed()), Value::Text(&hash), Value::Int(now.cast_signed())];
+            Ok((sql.execute(update, &values)? > 0).then_some(Timestamp(until)))
+        })
+        .await
     }
 
     /// Makes one token worthless, as at a logout. Nothing happens when it is already.

@@ -228,7 +228,7 @@ async fn a_node_that_joins_later_is_known_by_what_it_says() {
 }
 
 /// Sends a text again and again until a hint of it has come: the news of where somebody is may be on their way for a moment.
-async fn chat_until_hinted(sender: &mut Client, to: u32, text: &str, node: &TestNode) {
+pub(crate) async fn chat_until_hinted(sender: &mut Client, to: u32, text: &str, node: &TestNode) {
     let sending = async {
         loop {
             sender.chat(to, text).await;

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod cluster;
+mod directory;
 mod modern;
 mod operation;
 mod original;

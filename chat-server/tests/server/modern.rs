@@ -1,5 +1,6 @@
 //! The modern mode: answers, sequences, acknowledgements, history, friends, groups.
 
+use chat_server::config::Database;
 use chat_server::protocol::answer::{
     ChatResult, CreateGroupResult, Done, FriendsResult, GroupsResult, HistoryResult, LoginResult, MembersResult,
     Relation, WhoResult,
@@ -255,6 +256,26 @@ async fn a_token_logs_in_again_until_the_logout() {
     again.done(Command::Logout(Logout {})).await;
     assert_eq!(refused(again.call::<LoginResult>(resume(&result.token)).await), "bad_token");
     assert_eq!(refused(again.call::<LoginResult>(resume("nonsense")).await), "bad_token");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_whose_end_is_near_is_extended_and_ends_with_the_logout_all_the_same() {
+    let cluster = TestCluster::start(1).await;
+    let ada = cluster.user(0, "ada").await;
+    let Database::SqliteFile(file) = &cluster.database else { panic!("it is SQLite") };
+    let outside = rusqlite::Connection::open(file).unwrap();
+    // An hour is left of a week.
+    let changed = outside.execute("UPDATE resume_token SET expires_at = expires_at - 167 * 3600000", []).unwrap();
+    assert_eq!(changed, 1);
+    let soon: i64 = outside.query_row("SELECT expires_at FROM resume_token", [], |row| row.get(0)).unwrap();
+    let resume = |token: &str| Command::Resume(Resume { token: token.into() });
+    let mut again = Client::modern(cluster.nodes[0].address).await;
+    let result: LoginResult = again.call(resume(&ada.token)).await.unwrap();
+    assert!(result.token_until > soon.cast_unsigned() + 166 * 3_600_000, "{} after {soon}", result.token_until);
+    again.done(Command::Logout(Logout {})).await;
+    for token in [&ada.token, &result.token] {
+        assert_eq!(refused(again.call::<LoginResult>(resume(token)).await), "bad_token");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

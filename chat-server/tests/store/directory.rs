@@ -20,6 +20,7 @@ over_both! {
     starts_at_the_same_moment_get_numbers_of_their_own
     a_node_that_overslept_learns_what_it_lost
     a_node_that_ends_gives_everyone_back
+    a_node_sees_its_sessions_by_and_by
     a_node_that_is_long_gone_is_swept_up
     claims_and_releases_in_one_breath
     friends_and_members_are_seen_online
@@ -231,6 +232,30 @@ async fn a_node_that_ends_gives_everyone_back(database: &Database) {
     assert_eq!((where_is(&store, ada).await, where_is(&store, bob).await), (None, Some(at(south, 1))));
     assert_eq!(store.nodes().await.unwrap().len(), 1);
     assert_eq!(store.release_all(north).await.unwrap(), 0);
+}
+
+async fn a_node_sees_its_sessions_by_and_by(database: &Database) {
+    let store = database.store().await;
+    let former = store.register_node("north", LEASE).await.unwrap();
+    let other = store.register_node("south", LEASE).await.unwrap();
+    let mut users = Vec::new();
+    for number in 0..5 {
+        users.push(user(&store, &format!("user {number}")).await);
+    }
+    claim(&store, users[0], at(former, 7)).await;
+    claim(&store, users[1], at(other, 7)).await;
+    assert_eq!(store.claimed_sessions(former, None, 9).await.unwrap(), [(users[0], SessionId(7))]);
+    let lease = store.register_node("north", LEASE).await.unwrap();
+    assert_eq!(store.claimed_sessions(former, None, 9).await.unwrap(), [], "a later start has taken them away");
+    for (number, user) in users.iter().enumerate().skip(2) {
+        claim(&store, *user, at(lease, number as u64)).await;
+    }
+    // Also when nobody believes them.
+    expire(database, lease);
+    let page = store.claimed_sessions(lease, None, 2).await.unwrap();
+    assert_eq!(page, [(users[2], SessionId(2)), (users[3], SessionId(3))]);
+    assert_eq!(store.claimed_sessions(lease, Some(users[3]), 2).await.unwrap(), [(users[4], SessionId(4))]);
+    assert_eq!(store.claimed_sessions(lease, Some(users[4]), 2).await.unwrap(), []);
 }
 
 async fn a_node_that_is_long_gone_is_swept_up(database: &Database) {

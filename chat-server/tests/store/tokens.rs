@@ -9,6 +9,7 @@ use super::support::{Database, refused, two_users, user};
 over_both! {
     a_token_names_its_owner
     a_token_ends
+    a_token_is_extended_while_it_is_good
     a_user_has_a_few_tokens
 }
 
@@ -48,6 +49,26 @@ async fn a_token_ends(database: &Database) {
     assert_eq!(database.number("SELECT COUNT(*) FROM resume_token"), 1);
     assert_eq!(store.sweep().await.unwrap(), 1);
     assert_eq!(database.number("SELECT COUNT(*) FROM resume_token"), 0);
+}
+
+async fn a_token_is_extended_while_it_is_good(database: &Database) {
+    let store = database.store().await;
+    let ada = user(&store, "ada").await;
+    let (kept, over) = (store.issue_token(ada, HOUR).await.unwrap(), store.issue_token(ada, HOUR).await.unwrap());
+    let until = store.extend_token(kept.as_str(), HOUR * 2).await.unwrap().unwrap();
+    assert!(until.0 >= kept.until.0 + 3_600_000, "{until:?}");
+    assert_eq!(store.check_token(kept.as_str()).await.unwrap().unwrap().until, until);
+    assert_eq!(
+        store.check_token(over.as_str()).await.unwrap().unwrap().until,
+        over.until,
+        "the other one stays as it is"
+    );
+    database.execute("UPDATE resume_token SET expires_at = 1");
+    assert_eq!(store.extend_token(over.as_str(), HOUR).await.unwrap(), None, "what is over does not come back");
+    store.revoke_token(kept.as_str()).await.unwrap();
+    for nobodys in [kept.as_str(), "nonsense"] {
+        assert_eq!(store.extend_token(nobodys, HOUR).await.unwrap(), None);
+    }
 }
 
 async fn a_user_has_a_few_tokens(database: &Database) {
