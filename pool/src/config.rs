@@ -26,7 +26,7 @@ const DEFAULT_FAIL_FAST_AFTER: Duration = Duration::from_secs(5);
 /// Who gets a connection that comes back while callers wait.
 ///
 /// A hand-over costs two context switches during which nobody uses the connection, so always handing over is fair and
-/// slow, and never handing over is fast and lets the unlucky starve. See the crate's documentation for measurements.
+/// slow, and never handing over is fast and lets the unlucky starve. Suite `fairness` of the lab measures it.
 ///
 /// Under every policy a checkin that has woken a thread lets other threads have its processor, if any wait for it
 /// (`sched_yield`), so that the woken one need not wait until the kernel takes it away. Tasks are not given way to.

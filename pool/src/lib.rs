@@ -55,6 +55,9 @@
 //! # }
 //! ```
 //!
+//! An acquire that finds a connection idle is ready at once, and knows of no runtime's budget: a task that acquires in a loop,
+//! and waits for nothing else in it, does not let others run. Let it yield now and then.
+//!
 //! # Which kind
 //!
 //! The kinds differ only in how the idle connections are kept. All behave alike; one test suite runs over each.
