@@ -47,6 +47,9 @@ pub(super) enum ErrorKind {
     /// The database gave up in favour of others, or for now. Nothing of the transaction was done, and the connection is
     /// good.
     Conflict,
+    /// The server takes no writes any more: another one has its place, or will have it soon. Nothing of the transaction was
+    /// done. The connection is of no use, and the others may lead to the same server.
+    Demoted,
     /// The connection is lost or can no longer be trusted.
     Lost,
     /// It would fail again.
@@ -86,7 +89,9 @@ impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Refused(refusal) => Self::Refused(refusal),
-            Failure::Sql(SqlError { kind: ErrorKind::Conflict | ErrorKind::Lost, cause }) => Self::Unavailable(cause),
+            Failure::Sql(SqlError { kind: ErrorKind::Conflict | ErrorKind::Demoted | ErrorKind::Lost, cause }) => {
+                Self::Unavailable(cause)
+            }
             Failure::Sql(SqlError { kind: ErrorKind::Duplicate | ErrorKind::Permanent, cause }) => Self::Failed(cause),
             Failure::Again(why) => Self::Unavailable(Arc::from(Box::from(why))),
         }

@@ -1,6 +1,6 @@
 //! Connections that are killed, commits whose answer is lost, servers that say nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use ::mysql::{Conn, Opts, OptsBuilder};
 use chat_server::config;
 use chat_server::store::{Conversation, MAX_PAGE, Page, Seq, Store, StoreError, StoreOptions, UserId};
 
-use super::support::{Database, message, message_with_id, run, say, two_users, user};
+use super::support::{Database, message, message_with_id, run, say, two_users, until, user};
 
 /// Makes of each function a test over MySQL, whose connections can be cut.
 macro_rules! over_mysql {
@@ -38,6 +38,7 @@ over_mysql! {
     a_server_that_says_nothing_is_not_waited_for_longer_than_the_deadline
     a_message_the_server_does_not_take_is_nobody_elses
     deadlocks_are_tried_again
+    connections_to_a_server_that_takes_no_writes_any_more_are_not_kept
 }
 
 async fn killed_connections_cost_nothing_that_was_acknowledged(database: &Database) {
@@ -305,4 +306,48 @@ async fn deadlocks_are_tried_again(database: &Database) {
 fn key(conversation: Conversation) -> u64 {
     let chat_server::store::ConversationKind::Direct(low, high) = conversation.kind() else { unreachable!() };
     u64::from(low.get()) << 32 | u64::from(high.get())
+}
+
+async fn connections_to_a_server_that_takes_no_writes_any_more_are_not_kept(database: &Database) {
+    let store = database.store().await;
+    let (ada, bob) = two_users(&store).await;
+    let eve = user(&store, "eve").await;
+    // Several connections, of which most lie idle afterwards.
+    let lock = database.lock_messages();
+    let waiting: Vec<_> = [(ada, bob), (bob, eve), (eve, ada)]
+        .into_iter()
+        .map(|(user, other)| {
+            let store = store.clone();
+            tokio::spawn(async move { store.add_friend(user, other).await })
+        })
+        .collect();
+    let mut outside = Conn::new(database.mysql_opts().unwrap()).unwrap();
+    let mut connections = || -> BTreeSet<u64> {
+        let query = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()";
+        outside.query_iter(query).unwrap().map(|row| ::mysql::from_row(row.unwrap())).collect()
+    };
+    // One is the lock's.
+    until("three wait", || connections().len() > 3).await;
+    drop(lock);
+    for waits in waiting {
+        waits.await.unwrap().unwrap();
+    }
+    let before = connections();
+
+    // For this database the server is read-only; its other users, who run beside this test, are left alone.
+    database.execute(
+        "CREATE TRIGGER demoted BEFORE INSERT ON user FOR EACH ROW \
+         SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1290, MESSAGE_TEXT = 'running with the --read-only option'",
+    );
+    let error = store.register("ida", "hash").await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)) && error.is_retryable(), "{error:?}");
+    database.execute("DROP TRIGGER demoted");
+    let ida = user(&store, "ida").await;
+    // Who has another way to the database now must not read over the old one.
+    while let Some(old) = connections().intersection(&before).next() {
+        let reads = (0..4).map(|_| store.users(std::slice::from_ref(&ida)));
+        for read in futures_util::future::join_all(reads).await {
+            read.unwrap_or_else(|error| panic!("{error:?}, and {old} is still there"));
+        }
+    }
 }
