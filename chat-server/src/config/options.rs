@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use super::Database;
 use super::value::{BusUrl, Delivery, LogFormat, SecondLogin, Switch, Value};
+use crate::protocol::{MAX_FRIENDS, MAX_GROUPS, MAX_MEMBERS};
 use crate::store::Durability;
 
 /// One option, whatever its type.
@@ -167,12 +168,12 @@ options! {
     max_batch ("max-batch"): usize = "256" in 1..=10_000, "N";
     /// Commits of messages side by side (MySQL, MariaDB).
     committers ("committers"): usize = "2" in 1..=256, "N";
-    /// Friends and requests of one user.
-    max_friends ("max-friends"): usize = "1000" in 1..=1000, "N";
+    /// Friends of one user, those he has asked included. As many again may ask him.
+    max_friends ("max-friends"): usize = "1000" in 1..=MAX_FRIENDS as u64, "N";
     /// Groups of one user.
-    max_groups ("max-groups"): usize = "500" in 1..=500, "N";
+    max_groups ("max-groups"): usize = "500" in 1..=MAX_GROUPS as u64, "N";
     /// Members of one group.
-    max_members ("max-members"): usize = "1000" in 1..=1000, "N";
+    max_members ("max-members"): usize = "1000" in 1..=MAX_MEMBERS as u64, "N";
 
     /// Memory of one password hash.
     password_memory_kib ("password-memory-kib"): u32 = "4096" in 8..=4_194_304, "KIB";
