@@ -11,9 +11,9 @@ use std::time::Duration;
 use ::mysql::prelude::Queryable;
 use ::mysql::{Conn, Opts, OptsBuilder};
 use chat_server::config;
-use chat_server::store::{Conversation, MAX_PAGE, Page, Seq, Store, StoreError, StoreOptions, UserId};
+use chat_server::store::{Conversation, MAX_PAGE, Page, Refusal, Seq, Store, StoreError, StoreOptions, UserId};
 
-use super::support::{Database, message, message_with_id, run, say, two_users, until, user};
+use super::support::{Database, message, message_with_id, refused, run, say, two_users, until, user};
 
 /// Makes of each function a test over MySQL, whose connections can be cut.
 macro_rules! over_mysql {
@@ -35,6 +35,7 @@ over_mysql! {
     killed_connections_cost_nothing_that_was_acknowledged
     a_commit_whose_answer_is_lost_is_not_done_twice
     a_write_that_cannot_be_repeated_says_that_it_is_not_known
+    who_registers_learns_his_number_though_the_answer_to_the_commit_is_lost
     a_server_that_says_nothing_is_not_waited_for_longer_than_the_deadline
     a_message_the_server_does_not_take_is_nobody_elses
     deadlocks_are_tried_again
@@ -205,9 +206,23 @@ async fn a_write_that_cannot_be_repeated_says_that_it_is_not_known(database: &Da
     let store = store_behind(database, &proxy, Duration::from_secs(30)).await;
     user(&store, "ada").await;
     proxy.cuts.store(1, Ordering::SeqCst);
-    let error = store.register("bob", "hash").await.unwrap_err();
+    let ada = store.user_by_name("ada").await.unwrap().unwrap().id;
+    let error = store.create_group(ada, "g", "").await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
-    assert!(store.user_by_name("bob").await.unwrap().is_some(), "this time it was done");
+    assert_eq!(store.groups(ada).await.unwrap().len(), 1, "this time it was done");
+}
+
+async fn who_registers_learns_his_number_though_the_answer_to_the_commit_is_lost(database: &Database) {
+    let proxy = Proxy::to(&database.mysql_opts().unwrap());
+    let store = store_behind(database, &proxy, Duration::from_secs(30)).await;
+    user(&store, "ada").await;
+    proxy.cuts.store(1, Ordering::SeqCst);
+    let bob = store.register("bob", "hash of bob").await.unwrap();
+    assert_eq!(proxy.cuts.load(Ordering::SeqCst), 0, "an answer was lost");
+    assert_eq!(store.credentials(bob).await.unwrap().unwrap().user.name, "bob");
+    assert_eq!(database.number("SELECT COUNT(*) FROM user"), 2);
+    // The same name with another hash is somebody else.
+    assert_eq!(refused(store.register("Bob", "hash of eve").await), Refusal::NameTaken);
 }
 
 async fn a_server_that_says_nothing_is_not_waited_for_longer_than_the_deadline(database: &Database) {
