@@ -128,8 +128,8 @@ async fn check(context: &mut Context<'_>, login: Login) -> Result<User, Refusal>
     if context.state.identity.is_some() {
         return Err(Refusal::new(ErrorCode::AlreadyLoggedIn, "log out first"));
     }
-    let (node, now) = (context.node, Instant::now());
-    limit(node.logins_from.take(context.session.address.into(), now), "attempts to log in from this address")?;
+    let (node, now, source) = (context.node, Instant::now(), Source::from(context.session.address));
+    limit(node.logins_from.take(source, now), "attempts to log in from this address")?;
     let store = context.store()?;
     let (credentials, unknown) = match (login.id, login.name) {
         (Some(id), _) => match store::UserId::new(id) {
@@ -143,6 +143,10 @@ async fn check(context: &mut Context<'_>, login: Login) -> Result<User, Refusal>
     };
     let credentials = credentials.map_err(|error| refusal(&error))?;
     let account = credentials.as_ref().map_or(unknown, |credentials| credentials.user.id.to_string());
+    // Whoever guesses from one address has used up what that address may, and the owner elsewhere is not locked out. What an
+    // address is refused does not count for the account.
+    let of_account_from = node.logins_of_account_from.take((account.clone(), source), now);
+    limit(of_account_from, "attempts to log in to this account from this address")?;
     limit(node.logins_of_account.take(account, now), "attempts to log in to this account")?;
     let hash = credentials.as_ref().map(|credentials| &credentials.password_hash[..]);
     let is_right = node.auth.verify(&login.password, hash).await.map_err(|error| auth_refusal(&error))?;

@@ -125,10 +125,14 @@ options! {
     commands_per_s ("commands-per-s"): u32 = "500", "N";
     /// Commands of one session at once.
     commands_burst ("commands-burst"): u32 = "1000" in 1..=1_000_000, "N";
-    /// Attempts to log in to one account per minute. 0: no limit.
-    logins_per_account_per_min ("logins-per-account-per-min"): u32 = "30", "N";
-    /// Attempts to log in to one account at once.
-    logins_per_account_burst ("logins-per-account-burst"): u32 = "10" in 1..=1_000_000, "N";
+    /// Attempts to log in to one account from one address per minute. 0: no limit.
+    logins_per_account_and_address_per_min ("logins-per-account-and-address-per-min"): u32 = "30", "N";
+    /// Attempts to log in to one account from one address at once.
+    logins_per_account_and_address_burst ("logins-per-account-and-address-burst"): u32 = "10" in 1..=1_000_000, "N";
+    /// Attempts to log in to one account per minute, from all addresses: whoever makes so many locks its owner out. 0: no limit.
+    logins_per_account_per_min ("logins-per-account-per-min"): u32 = "300", "N";
+    /// Attempts to log in to one account at once, from all addresses.
+    logins_per_account_burst ("logins-per-account-burst"): u32 = "100" in 1..=1_000_000, "N";
     /// Attempts to log in from one address per minute. 0: no limit.
     logins_per_address_per_min ("logins-per-address-per-min"): u32 = "600", "N";
     /// Attempts to log in from one address at once.
