@@ -66,7 +66,7 @@ pub mod msgid {
     pub const HISTORY: i64 = 24;
     /// Somebody came or went.
     pub const PRESENCE: i64 = 25;
-    /// Who of these users is online?
+    /// Who of these friends and members of the same groups is online?
     pub const WHO: i64 = 26;
     /// Somebody is typing, both ways.
     pub const TYPING: i64 = 27;

@@ -169,7 +169,7 @@ pub struct HistoryResult {
 /// The result of WHO.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WhoResult {
-    /// Those of the users that are online.
+    /// Those of the users that are online, as far as the one who asks may know: friends, members of the same groups, himself.
     pub online: Vec<u32>,
 }
 

@@ -206,6 +206,19 @@ impl dyn Sql + '_ {
         })
     }
 
+    /// Like [`rows_by_keys`](Self::rows_by_keys) for keys of one value, with the values that the query has before the list.
+    pub(super) fn rows_by_keys_after(
+        &mut self,
+        query: &str,
+        before: &[Value<'_>],
+        keys: &[Value<'_>],
+        each: &mut EachRow<'_>,
+    ) -> Result<(), SqlError> {
+        in_parts(keys, 1, |values| {
+            self.query(&query.replace("{keys}", &tuples(1, values.len())), &[before, values].concat(), each)
+        })
+    }
+
     /// Like [`rows_by_keys`](Self::rows_by_keys), for a statement that is as good when a key is in the list twice.
     pub(super) fn execute_by_keys(&mut self, statement: &str, keys: &[Value<'_>]) -> Result<u64, SqlError> {
         let mut changed = 0;

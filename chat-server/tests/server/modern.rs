@@ -184,6 +184,29 @@ async fn friends_ask_accept_reject_and_see_each_other_come_and_go() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_online_is_for_friends_and_members_of_the_same_groups_to_know() {
+    let cluster = TestCluster::start(2).await;
+    let (mut ada, mut bob, mut eve) =
+        (cluster.user(0, "ada").await, cluster.user(1, "bob").await, cluster.user(1, "eve").await);
+    let ids = vec![ada.id, bob.id, eve.id, 0, 999];
+    let who = || Command::Who(Who { ids: ids.clone() });
+    // Neither a message nor a request makes somebody known.
+    eve.chat(ada.id, "hello").await;
+    eve.done(Command::AddFriend(friend(ada.id))).await;
+    assert_eq!(eve.call::<WhoResult>(who()).await.unwrap().online, [eve.id]);
+    assert_eq!(ada.call::<WhoResult>(who()).await.unwrap().online, [ada.id]);
+    ada.done(Command::AcceptFriend(friend(eve.id))).await;
+    assert_eq!(eve.call::<WhoResult>(who()).await.unwrap().online, [ada.id, eve.id]);
+    let create = CreateGroup { groupname: "crab".into(), groupdesc: String::new() };
+    let groupid = ada.call::<CreateGroupResult>(Command::CreateGroup(create)).await.unwrap().groupid;
+    bob.done(Command::JoinGroup(GroupId { groupid })).await;
+    assert_eq!(bob.call::<WhoResult>(who()).await.unwrap().online, [ada.id, bob.id]);
+    assert_eq!(ada.call::<WhoResult>(who()).await.unwrap().online, [ada.id, bob.id, eve.id]);
+    bob.done(Command::LeaveGroup(GroupId { groupid })).await;
+    assert_eq!(bob.call::<WhoResult>(who()).await.unwrap().online, [bob.id]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn groups_are_created_joined_left_and_ruled() {
     let cluster = TestCluster::start(2).await;
     let (mut ada, mut bob, mut eve) =
