@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{Context, Reply, State, done, refusal, reply};
 use crate::auth::AuthError;
@@ -18,7 +18,9 @@ use crate::protocol::{
     ErrorCode, MAX_HISTORY_PAGE, MAX_TEXT_BYTES, ORIGINAL_MAX_BYTES, Presence, Refusal, Role, VERSION, msgid, original,
 };
 use crate::push::Push;
-use crate::store::{self, Claim, ClaimPolicy, Claimed, Friendship, Location, Overview, Page, StoreError, Unread, User};
+use crate::store::{
+    self, Claim, ClaimPolicy, Claimed, Credentials, Friendship, Location, Overview, Page, StoreError, Unread, User,
+};
 
 /// Messages that the answer to an original login could take in, were they as short as can be.
 const ORIGINAL_BACKLOG: usize = 10;
@@ -30,7 +32,7 @@ pub(super) fn hello(context: &mut Context<'_>, hello: Hello) -> Result<Reply, Re
     }
     context.state.is_modern = true;
     context.session.with(|outbox, _| outbox.is_modern = true);
-    tracing::debug!(session = context.session.id.0, client = hello.client, "modern mode");
+    debug!(session = context.session.id.0, client = hello.client, "modern mode");
     let config = &context.node.config;
     reply(HelloResult {
         version: VERSION,
@@ -151,9 +153,31 @@ async fn check(context: &mut Context<'_>, login: Login) -> Result<User, Refusal>
     let hash = credentials.as_ref().map(|credentials| &credentials.password_hash[..]);
     let is_right = node.auth.verify(&login.password, hash).await.map_err(|error| auth_refusal(&error))?;
     match credentials {
-        Some(credentials) if is_right => Ok(credentials.user),
+        Some(credentials) if is_right => {
+            rehash(node, &credentials, login.password);
+            Ok(credentials.user)
+        }
         _ => Err(Refusal::new(ErrorCode::BadCredentials, original::TEXT_INVALID)),
     }
+}
+
+/// Renews a hash that was made with other costs than the present ones, now that the password is known. The login does not
+/// wait for it, and if it fails, there is the next login.
+fn rehash(node: &Arc<Node>, credentials: &Credentials, password: String) {
+    if !node.auth.is_outdated(&credentials.password_hash) {
+        return;
+    }
+    let (node, user, old) = (Arc::clone(node), credentials.user.id, credentials.password_hash.clone());
+    tokio::spawn(async move {
+        let new = match node.auth.hash(&password).await {
+            Ok(new) => new,
+            Err(error) => return debug!(%error, user = user.get(), "a password could not be hashed anew"),
+        };
+        match node.store().rehash_password(user, &old, &new).await {
+            Ok(()) => debug!(user = user.get(), "a password was hashed anew, with the present costs"),
+            Err(error) => debug!(%error, user = user.get(), "a password's new hash could not be stored"),
+        }
+    });
 }
 
 /// Makes this the user's session, in the whole cluster. Returns whether another one was displaced.

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use chat_server::auth::{Auth, AuthOptions};
 use chat_server::codec::{FrameCodec, Terminator};
 use chat_server::config::Switch;
-use chat_server::protocol::command::Login;
+use chat_server::protocol::answer::LoginResult;
+use chat_server::protocol::command::{Login, Resume};
 use chat_server::protocol::{Command, ServerMessage};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::AsyncWriteExt;
@@ -15,7 +17,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_util::codec::Framed;
 
-use crate::support::{Client, Folder, TestCluster, bounded, refused, until};
+use crate::support::{Client, Folder, PASSWORD, TestCluster, bounded, refused, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn health_metrics_and_stats_say_what_happens() {
@@ -107,6 +109,31 @@ async fn who_guesses_a_password_does_not_lock_its_owner_out() {
     }
     let refusal = others.call::<()>(guess()).await.expect_err("there is an end");
     assert_eq!(&*refusal.text, "too many attempts to log in to this account; wait a moment");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_renews_a_hash_of_other_costs() {
+    let cluster = TestCluster::with(1, |config| (config.password_memory_kib, config.password_passes) = (16, 2)).await;
+    let store = cluster.nodes[0].node.store();
+    let mut costs = AuthOptions::default();
+    (costs.memory_kib, costs.passes) = (8, 1);
+    let old = Auth::new(costs).unwrap().hash(PASSWORD).await.unwrap();
+    let id = store.register("ada", &old).await.unwrap();
+    let hash = async || store.credentials(id).await.unwrap().unwrap().password_hash;
+    let mut ada = Client::modern(cluster.nodes[0].address).await;
+    let wrong = Login { id: None, name: Some("ada".into()), password: "x".into() };
+    assert_eq!(refused(ada.call::<()>(Command::Login(wrong)).await), "bad_credentials");
+    assert_eq!(hash().await, old, "what is renewed is what was right");
+    ada.login("ada").await;
+    until(async || hash().await.starts_with("$argon2id$v=19$m=16,t=2,p=1$")).await;
+    // The new one is as good, stays, and has ended no token.
+    let new = hash().await;
+    let mut again = Client::modern(cluster.nodes[0].address).await;
+    again.login("ada").await;
+    assert_eq!(hash().await, new);
+    let resume = Command::Resume(Resume { token: ada.token.clone() });
+    let mut resumed = Client::modern(cluster.nodes[0].address).await;
+    assert_eq!(resumed.call::<LoginResult>(resume).await.unwrap().id, id.get());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
