@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use super::Database;
 use super::value::{BusUrl, Delivery, LogFormat, SecondLogin, Switch, Value};
+use crate::auth::MAX_MEMORY_KIB;
 use crate::protocol::{MAX_FRIENDS, MAX_GROUPS, MAX_MEMBERS};
 use crate::store::Durability;
 
@@ -180,7 +181,7 @@ options! {
     max_members ("max-members"): usize = "1000" in 1..=MAX_MEMBERS as u64, "N";
 
     /// Memory of one password hash.
-    password_memory_kib ("password-memory-kib"): u32 = "4096" in 8..=4_194_304, "KIB";
+    password_memory_kib ("password-memory-kib"): u32 = "4096" in 8..=MAX_MEMORY_KIB as u64, "KIB";
     /// Passes over that memory.
     password_passes ("password-passes"): u32 = "1" in 1..=100, "N";
     /// Password hashes at once; 0: one for each processor.
