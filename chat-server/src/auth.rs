@@ -6,8 +6,8 @@
 //! that whoever steals the database must pay as much for every guess. The default, 4 MiB and one pass, is a few
 //! milliseconds of one processor, for the sake of hundreds of logins a second on two of them; OWASP recommends 19 MiB
 //! and two passes, about ten times as much, and whoever has the processors sets that. A hash has its costs in it, so
-//! they may be changed at any time: old hashes still work, and [`is_outdated`](Auth::is_outdated) says which to renew
-//! at the next login.
+//! they may be changed at any time: old hashes still work, and those that [`is_outdated`](Auth::is_outdated) finds are
+//! renewed at their users' next login.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

@@ -19,7 +19,7 @@ use crate::protocol::answer::{self, Done};
 use crate::protocol::request::BadRequest;
 use crate::protocol::{Command, ErrorCode, Refusal, Request, Target, msgid};
 use crate::session::violate;
-use crate::store::{self, Conversation, GroupId, StoreError, UserId};
+use crate::store::{self, ClientMessageId, Conversation, GroupId, StoreError, UserId};
 
 /// What came from a client.
 pub(crate) enum Item {
@@ -146,7 +146,7 @@ pub(crate) async fn work(node: &Arc<Node>, session: &Arc<Session>, state: &mut S
 /// Whether a command is a message to somebody.
 enum Message {
     Outgoing(Outgoing),
-    /// It is, but there can be no such recipient.
+    /// It is, but there can be no such recipient, or no such id.
     Impossible(Refusal),
     /// It is something else.
     None(Command),
@@ -165,7 +165,11 @@ fn message(state: &State, command: Command) -> Message {
         },
         other => return Message::None(other),
     };
-    Message::Outgoing(Outgoing { conversation, text, time: time.unwrap_or_default(), mid })
+    // To go on without an id that cannot be stored would be to promise once, and to deliver twice.
+    match mid.map(ClientMessageId::new).transpose() {
+        Ok(mid) => Message::Outgoing(Outgoing { conversation, text, time: time.unwrap_or_default(), mid }),
+        Err(error) => Message::Impossible(Refusal::bad_field("mid", error)),
+    }
 }
 
 /// Accepts the messages that were collected, and answers them.
@@ -262,8 +266,8 @@ pub(crate) fn refusal(error: &StoreError) -> Refusal {
             Store::NotFriend => ErrorCode::NoSuchFriend,
             Store::Full(_) => ErrorCode::LimitReached,
             Store::Fenced => ErrorCode::Unavailable,
+            Store::IdTaken => return Refusal::bad_field("mid", refusal),
             Store::InvalidName | Store::Oneself | Store::BodyTooLong => ErrorCode::BadField,
-            _ => ErrorCode::Internal,
         },
         StoreError::Busy { .. } => ErrorCode::Busy,
         StoreError::Unavailable(_) => ErrorCode::Unavailable,

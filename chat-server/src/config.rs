@@ -8,7 +8,7 @@ mod options;
 mod value;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use pool::settings::{MAX_FILE_BYTES, Settings, SettingsError};
+use tracing_subscriber::EnvFilter;
 
 pub use self::database::Database;
 pub use self::options::Config;
@@ -86,7 +87,8 @@ pub fn command() -> Command {
         .about("A chat server: one node, alone or in a cluster")
         .after_help(
             "Every option may also be set by a variable, as CHAT_MAX_CONNECTIONS, or in the file of --config, as \
-             max-connections = 10000. The command line wins over the environment, the environment over the file.",
+             max-connections = 10000. The command line wins over the environment, the environment over the file. What \
+             Kubernetes sets for a service named chat (CHAT_SERVICE_HOST, CHAT_PORT_6000_TCP, ...) is ignored.",
         )
         .arg(Arg::new("config").long("config").value_name("FILE").help("A TOML file with any of the options below"))
         .arg(Arg::new("settings").long("settings").value_name("FILE").conflicts_with("database").help(
@@ -194,7 +196,16 @@ impl Config {
         if self.node.chars().count() > crate::store::MAX_NAME_CHARS || self.node.chars().any(char::is_control) {
             return Err(problem("node", "must have at most 50 characters and no control characters"));
         }
-        Ok(())
+        self.log_filter().map(drop)
+    }
+
+    /// What is logged.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the option `log`.
+    pub fn log_filter(&self) -> Result<EnvFilter, ConfigError> {
+        EnvFilter::try_new(&self.log).map_err(|error| problem("log", &error.to_string()))
     }
 
     /// Every option with its value, as a file that says the same; secrets are hidden.
@@ -257,14 +268,28 @@ fn problem(origin: &str, problem: &str) -> ConfigError {
     ConfigError::Option { origin: origin.into(), problem: problem.into() }
 }
 
-/// The variables that set options.
+/// The variables that set options. One that sets none is a mistake, unless nobody has asked for it.
 fn variables(environment: &[(OsString, OsString)]) -> Result<BTreeMap<String, String>, ConfigError> {
     let named = environment.iter().filter_map(|(name, value)| {
-        let name = name.to_str().filter(|name| name.starts_with(PREFIX))?;
+        let name = name.to_str().filter(|name| name.starts_with(PREFIX) && !is_of_kubernetes(name, value))?;
         let value = value.to_str().map(str::to_owned).ok_or_else(|| problem(name, "is not valid UTF-8"));
         Some(value.map(|value| (name.to_owned(), value)))
     });
     named.collect()
+}
+
+/// Whether a variable is one of those with which Kubernetes tells every container about a service whose name begins with
+/// "chat", unless it is told not to (`enableServiceLinks: false`): `CHAT_SERVICE_HOST=10.0.0.1`,
+/// `CHAT_SERVICE_PORT_CLIENTS=6000`, `CHAT_PORT=tcp://10.0.0.1:6000`, `CHAT_PORT_6000_TCP_ADDR=10.0.0.1`.
+fn is_of_kubernetes(name: &str, value: &OsStr) -> bool {
+    let words: Vec<&str> = name.split('_').collect();
+    let is_service = words.windows(2).any(|words| matches!(words, ["SERVICE", "HOST" | "PORT"]));
+    let is_port = words.windows(3).any(|words| match words {
+        ["PORT", number, "TCP" | "UDP" | "SCTP"] => number.parse::<u16>().is_ok(),
+        _ => false,
+    });
+    let is_url = words.last() == Some(&"PORT") && value.to_str().is_some_and(|value| value.contains("://"));
+    is_service || is_port || is_url
 }
 
 /// The options of a file, as text.
@@ -382,10 +407,41 @@ mod tests {
             (vec!["--tls-key", "k"], ("", ""), "tls-certificate, tls-key: one needs the other"),
             (vec!["--lease-ms", "1000"], ("", ""), "lease-refresh-ms: must be at most half"),
             (vec!["--bus", "amqp://x"], ("", ""), "--bus: is neither local nor redis://…"),
+            (vec!["--log", "x=y=z"], ("", ""), "log: error parsing level filter"),
+            (
+                vec!["--password-memory-kib", "2000000"],
+                ("", ""),
+                "--password-memory-kib: must be 8 to 1048576, not 2000000",
+            ),
             (vec!["--config", "no/such.toml"], ("", ""), "could not read the file no/such.toml: No such file"),
         ] {
             let error = load(&arguments, &[environment]).unwrap_err().to_string();
             assert!(error.starts_with(problem) && !error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_kubernetes_says_about_a_service_named_chat_is_no_option_and_nobodys_mistake() {
+        let of_kubernetes = [
+            ("CHAT_SERVICE_HOST", "10.0.0.1"),
+            ("CHAT_SERVICE_PORT", "6000"),
+            ("CHAT_SERVICE_PORT_CLIENTS", "6000"),
+            ("CHAT_PORT", "tcp://10.0.0.1:6000"),
+            ("CHAT_PORT_6000_TCP", "tcp://10.0.0.1:6000"),
+            ("CHAT_PORT_6000_TCP_PROTO", "tcp"),
+            ("CHAT_PORT_6000_UDP_PORT", "6000"),
+            ("CHAT_PORT_6000_TCP_ADDR", "10.0.0.1"),
+            ("CHAT_SERVER_SERVICE_HOST", "10.0.0.1"),
+            ("CHAT_SERVER_PORT", "tcp://10.0.0.1:6000"),
+            ("CHAT_SERVER_PORT_6000_TCP", "tcp://10.0.0.1:6000"),
+        ];
+        assert_eq!(load(&[], &of_kubernetes).unwrap().show(), Config::default().show());
+        for mistake in ["CHAT_PORT", "CHAT_PORT_NUMBER", "CHAT_SERVICE", "CHAT_HOST"] {
+            let error = load(&[], &[(mistake, "6000")]).unwrap_err().to_string();
+            assert_eq!(error, format!("{mistake}: there is no such option"));
+        }
+        for option in OPTIONS {
+            assert!(!is_of_kubernetes(&concat_name(option.name), OsStr::new("a://b")), "{}", option.name);
         }
     }
 

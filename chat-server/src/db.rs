@@ -61,6 +61,10 @@ pub trait ConnectionPool<M: Manager>: Clone + Send + Sync + Sized + 'static {
     /// Says that the connection must not be lent again: it will be closed when the loan ends.
     fn mark_broken(loan: &mut Self::Loan);
 
+    /// Closes the connections that are open now: the idle ones at once, as far as the pool can, the lent ones when they
+    /// come back.
+    fn purge(&self);
+
     /// The pool's counts at this moment.
     fn counts(&self) -> Counts;
 }

@@ -30,7 +30,7 @@ pub(crate) struct Outgoing {
     pub(crate) conversation: Conversation,
     pub(crate) text: String,
     pub(crate) time: String,
-    pub(crate) mid: Option<String>,
+    pub(crate) mid: Option<ClientMessageId>,
 }
 
 impl Node {
@@ -173,7 +173,7 @@ fn new(sender: UserId, message: &Outgoing) -> NewMessage {
     NewMessage {
         conversation: message.conversation,
         sender,
-        client_id: message.mid.as_deref().and_then(|mid| ClientMessageId::new(mid).ok()),
+        client_id: message.mid.clone(),
         body: message.text.clone(),
         time: message.time.clone(),
     }
@@ -192,7 +192,7 @@ fn push(sender: &Identity, message: Outgoing, seq: Option<Seq>, at: u64) -> Push
         groupid,
         msg: message.text,
         time: message.time,
-        mid: message.mid,
+        mid: message.mid.map(String::from),
         seq: seq.map(|seq| seq.0),
         at,
     };

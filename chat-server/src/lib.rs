@@ -19,7 +19,7 @@
 //! | [`bus`] | hints between nodes |
 //! | [`store`], [`auth`] | the only place with SQL; passwords |
 //! | [`db`] | the pool, behind one trait; the cargo features each add an adapter, [`db::choice`] picks one |
-//! | [`config`], [`limits`] | every option; how limits are enforced |
+//! | [`config`], [`limits`], [`open_files`] | every option; how limits are enforced; the system's limit |
 //! | [`client`], [`load`] | the terminal client, the load generator and the checker |
 //! | [`metrics`], `http` | what is counted, and where operators see it |
 //! | [`fuzzing`] | what must hold for any bytes at all |
@@ -39,6 +39,7 @@ pub mod limits;
 pub mod load;
 pub mod metrics;
 pub mod node;
+pub mod open_files;
 pub mod outbox;
 mod presence;
 pub mod protocol;

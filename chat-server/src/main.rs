@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use chat_server::config::{Action, Config, LogFormat, command};
+use chat_server::open_files;
 use chat_server::server::{BusSource, Server};
 use chat_server::store::Store;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
-use tracing_subscriber::EnvFilter;
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
@@ -31,9 +31,13 @@ fn start() -> Result<(), Box<dyn Error>> {
     let (config, action) = Config::load(&command().get_matches(), env::vars_os())?;
     match action {
         Action::Print => print!("{}", config.show()),
-        Action::Check => println!("the configuration makes sense"),
+        Action::Check => {
+            Server::check(&config)?;
+            println!("the configuration makes sense");
+        }
         Action::Run => {
             log(&config)?;
+            open_files::allow(open_files::needed(&config));
             let mut runtime = tokio::runtime::Builder::new_multi_thread();
             if config.workers > 0 {
                 runtime.worker_threads(config.workers);
@@ -46,8 +50,7 @@ fn start() -> Result<(), Box<dyn Error>> {
 
 /// Log lines go to standard error. What is logged never has passwords, tokens or texts of messages in it.
 fn log(config: &Config) -> Result<(), Box<dyn Error>> {
-    let filter = EnvFilter::try_new(&config.log).map_err(|error| format!("log: {error}"))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(config.log_filter()?).with_writer(std::io::stderr);
     match config.log_format {
         LogFormat::Json => lines.json().init(),
         LogFormat::Text => lines.with_ansi(false).init(),

@@ -43,6 +43,7 @@ pub struct Node {
     pub(crate) auth: Auth,
     pub(crate) directory: Directory,
     pub(crate) members: Members,
+    pub(crate) logins_of_account_from: Limiter<(String, Source)>,
     pub(crate) logins_of_account: Limiter<String>,
     pub(crate) logins_from: Limiter<Source>,
     pub(crate) registrations_from: Limiter<Source>,
@@ -79,6 +80,11 @@ impl Node {
             auth,
             directory: Directory::new(cache, start + Duration::from_millis(config.lease_ms)),
             members: Members::new(cache),
+            logins_of_account_from: Limiter::new(Rate::new(
+                config.logins_per_account_and_address_per_min,
+                minute,
+                config.logins_per_account_and_address_burst,
+            )),
             logins_of_account: Limiter::new(Rate::new(
                 config.logins_per_account_per_min,
                 minute,

@@ -66,7 +66,7 @@ pub mod msgid {
     pub const HISTORY: i64 = 24;
     /// Somebody came or went.
     pub const PRESENCE: i64 = 25;
-    /// Who of these users is online?
+    /// Who of these friends and members of the same groups is online?
     pub const WHO: i64 = 26;
     /// Somebody is typing, both ways.
     pub const TYPING: i64 = 27;
@@ -102,8 +102,9 @@ pub mod msgid {
 
 /// The bytes of a frame that a client may send before it has logged in.
 pub const MAX_FRAME_BEFORE_LOGIN: usize = 8 * 1024;
-/// The bytes of a frame that the server sends in the modern mode.
-pub const MAX_SERVER_FRAME: usize = 512 * 1024;
+/// The bytes of a frame that the server sends in the modern mode. No answer can have more, whatever is in it: the lists
+/// below are bounded accordingly, which a test of [`answer`] says with the longest of each.
+pub const MAX_SERVER_FRAME: usize = 1024 * 1024;
 /// The bytes of a frame that a client may send once it has logged in.
 pub const MAX_FRAME: usize = 64 * 1024;
 /// Objects and arrays inside of each other, the frame's own object included.
@@ -130,6 +131,14 @@ pub const MAX_HISTORY_PAGE: u32 = 100;
 pub const MAX_HISTORY_BYTES: usize = 128 * 1024;
 /// The users whose presence one WHO may ask for.
 pub const MAX_WHO: usize = 200;
+/// The friends of one user, and those whom he has asked; as many again may have asked him. A server may allow fewer.
+pub const MAX_FRIENDS: usize = 1000;
+/// The groups of one user. A server may allow fewer.
+pub const MAX_GROUPS: usize = 500;
+/// The members of one group. A server may allow fewer.
+pub const MAX_MEMBERS: usize = 1000;
+/// The bytes of a text that says what is wrong with a frame, for it may quote the frame.
+pub const MAX_PROBLEM_BYTES: usize = 512;
 
 /// What the original client can take in at once: it reads 1 024 bytes, and at 1 025 it aborts.
 pub const ORIGINAL_MAX_BYTES: usize = 1024;

@@ -23,7 +23,7 @@ use crate::bus::{Bus, BusEvents};
 use crate::config::{BusUrl, Config, Switch};
 use crate::http;
 use crate::hub::Session;
-use crate::limits::Admitted;
+use crate::limits::{Admitted, Limiter, Rate};
 use crate::node::{Node, jitter};
 use crate::protocol::event::{Notice, NoticeCode};
 use crate::protocol::{ErrorCode, Refusal, answer};
@@ -39,6 +39,9 @@ const RECONNECT_SPREAD: Duration = Duration::from_secs(2);
 
 /// How long to wait before accepting again when the system has no more files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// While connections cannot be accepted, this often the log says so.
+const UNACCEPTED_PERIOD: Duration = Duration::from_secs(10);
 
 /// Connections that the system may hold until they are accepted: all the clients of another node may come at once. The
 /// system has a limit of its own (`net.core.somaxconn`).
@@ -102,11 +105,7 @@ impl Server {
     ///
     /// [`ServerError`] says in one line what is missing.
     pub async fn open(config: Config, bus: BusSource) -> Result<Self, ServerError> {
-        let tls = match (&config.tls_certificate, &config.tls_key) {
-            (Some(certificate), Some(key)) => Some(acceptor(certificate, key)?),
-            _ => None,
-        };
-        let auth = Auth::new(config.auth_options())?;
+        let (tls, auth) = equip(&config)?;
         let listener = listen(config.listen)?;
         let http = match config.http {
             Some(address) => Some(listen(address)?),
@@ -119,6 +118,16 @@ impl Server {
         let (bus, events) = open_bus(&config, bus, lease.node).await?;
         let node = Node::new(config, name, lease, store, auth, bus);
         Ok(Self { node, listener, http, tls, events })
+    }
+
+    /// Whether what the configuration names can be used, as far as that can be said without listening and without a database
+    /// and a bus: the certificate, its key, the cost of passwords.
+    ///
+    /// # Errors
+    ///
+    /// What [`open`](Self::open) would say.
+    pub fn check(config: &Config) -> Result<(), ServerError> {
+        equip(config).map(drop)
     }
 
     /// The node, for those who want to look at it.
@@ -175,6 +184,15 @@ impl Server {
     }
 }
 
+/// What a node needs and has for itself.
+fn equip(config: &Config) -> Result<(Option<TlsAcceptor>, Auth), ServerError> {
+    let tls = match (&config.tls_certificate, &config.tls_key) {
+        (Some(certificate), Some(key)) => Some(acceptor(certificate, key)?),
+        _ => None,
+    };
+    Ok((tls, Auth::new(config.auth_options())?))
+}
+
 async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, String> {
     match tokio::time::timeout(limit, work).await {
         Ok(result) => result.map_err(|error| error.to_string()),
@@ -206,14 +224,35 @@ async fn open_bus(config: &Config, source: BusSource, node: NodeId) -> Result<(B
     Ok((Bus::Local(link), events))
 }
 
+/// Connections that could not be accepted, and that the log does not have yet.
+struct Unaccepted {
+    lines: Limiter<()>,
+    count: u64,
+}
+
+impl Unaccepted {
+    fn new() -> Self {
+        Self { lines: Limiter::new(Rate::new(1, UNACCEPTED_PERIOD, 1)), count: 0 }
+    }
+
+    /// Counts one more. Returns how many there are to be logged, if it is time for a line.
+    fn add(&mut self, now: Instant) -> Option<u64> {
+        self.count += 1;
+        self.lines.take((), now).ok().map(|()| std::mem::take(&mut self.count))
+    }
+}
+
 /// Accepts connections for ever.
 async fn accept(node: &Arc<Node>, listener: &TcpListener, tls: Option<&TlsAcceptor>) {
+    let mut unaccepted = Unaccepted::new();
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 // No more files, or a client that was gone before it was accepted.
-                warn!(%error, "a connection could not be accepted");
+                if let Some(times) = unaccepted.add(Instant::now()) {
+                    warn!(%error, times, "connections could not be accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
@@ -360,4 +399,16 @@ fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor, ServerError> 
         .with_single_cert(chain, private)
         .map_err(|cause| error(certificate, cause.to_string()))?;
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_without_files_does_not_fill_the_log() {
+        let (mut unaccepted, start) = (Unaccepted::new(), Instant::now());
+        let lines: Vec<u64> = (0..400).filter_map(|number| unaccepted.add(start + number * ACCEPT_PAUSE)).collect();
+        assert_eq!(lines, [1, 200], "twenty a second for twenty seconds; the rest is in the next line");
+    }
 }

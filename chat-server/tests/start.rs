@@ -165,7 +165,47 @@ fn the_configuration_is_checked_and_printed_without_starting() {
     fs::write(folder.0.path().join("printed.toml"), &text).unwrap();
     let again = folder.program(&["--print-config", "--config", "printed.toml"]).output().unwrap();
     assert_eq!(String::from_utf8(again.stdout).unwrap(), text);
-    fails(&folder.program(&["--check-config", "--max-friends", "0"]).output().unwrap(), "--max-friends: must be 1 to");
+    for (wrong, words) in [
+        (&["--max-friends", "0"][..], "--max-friends: must be 1 to"),
+        (&["--log", "x=y=z"], "log: "),
+        (&["--password-memory-kib", "2000000"], "--password-memory-kib: must be 8 to 1048576"),
+        (&["--tls-certificate", "none.pem", "--tls-key", "none.pem"], "could not use none.pem: No such file"),
+    ] {
+        fails(&folder.program(&[&["--check-config"], wrong].concat()).output().unwrap(), words);
+        fails(&folder.program(wrong).output().unwrap(), words);
+    }
+}
+
+/// A program that runs in a shell which has set limits before.
+fn limited(limits: &str, program: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("{limits} && exec \"$0\" \"$@\"")).arg(program.get_program()).args(program.get_args());
+    shell.current_dir(program.get_current_dir().expect("it has one")).stdin(Stdio::null());
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
+}
+
+#[test]
+fn it_takes_as_many_files_as_the_system_gives_and_says_when_they_are_too_few() {
+    let folder = Folder::new();
+    let program = folder.program(&["--max-connections", "100", "--pool-size", "2"]);
+    let server = Running::start(limited("ulimit -Sn 100 && ulimit -Hn 300", &program));
+    #[cfg(target_os = "linux")]
+    {
+        let limits = fs::read_to_string(format!("/proc/{}/limits", server.child.id())).unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        assert_eq!(line.split_whitespace().collect::<Vec<_>>()[3..5], ["300", "300"], "{line}");
+    }
+    let log = server.stop();
+    assert!(!log.contains("max-connections"), "{log}");
+    let program = folder.program(&["--max-connections", "1000", "--pool-size", "2"]);
+    let log = Running::start(limited("ulimit -n 300", &program)).stop();
+    assert!(log.contains("not all of max-connections can be served") && log.contains("needed=1070"), "{log}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{Context, Reply, State, done, refusal, reply};
 use crate::auth::AuthError;
@@ -21,7 +21,8 @@ use crate::protocol::{
 };
 use crate::push::Push;
 use crate::store::{
-    self, Claim, ClaimPolicy, Claimed, Friendship, Location, Overview, Page, StoreError, Unread, User, UserId,
+    self, Claim, ClaimPolicy, Claimed, Credentials, Friendship, Location, Overview, Page, StoreError, Unread, User,
+    UserId,
 };
 
 /// Messages that the answer to an original login could take in, were they as short as can be.
@@ -34,7 +35,7 @@ pub(super) fn hello(context: &mut Context<'_>, hello: Hello) -> Result<Reply, Re
     }
     context.state.is_modern = true;
     context.session.with(|outbox, _| outbox.is_modern = true);
-    tracing::debug!(session = context.session.id.0, client = hello.client, "modern mode");
+    debug!(session = context.session.id.0, client = hello.client, "modern mode");
     let config = &context.node.config;
     reply(HelloResult {
         version: VERSION,
@@ -132,8 +133,8 @@ async fn check(context: &mut Context<'_>, login: Login) -> Result<User, Refusal>
     if context.state.identity.is_some() {
         return Err(Refusal::new(ErrorCode::AlreadyLoggedIn, "log out first"));
     }
-    let (node, now) = (context.node, Instant::now());
-    limit(node.logins_from.take(context.session.address.into(), now), "attempts to log in from this address")?;
+    let (node, now, source) = (context.node, Instant::now(), Source::from(context.session.address));
+    limit(node.logins_from.take(source, now), "attempts to log in from this address")?;
     let store = context.store()?;
     let (credentials, unknown) = match (login.id, login.name) {
         (Some(id), _) => match UserId::new(id) {
@@ -147,13 +148,39 @@ async fn check(context: &mut Context<'_>, login: Login) -> Result<User, Refusal>
     };
     let credentials = credentials.map_err(|error| refusal(&error))?;
     let account = credentials.as_ref().map_or(unknown, |credentials| credentials.user.id.to_string());
+    // Whoever guesses from one address has used up what that address may, and the owner elsewhere is not locked out. What an
+    // address is refused does not count for the account.
+    let of_account_from = node.logins_of_account_from.take((account.clone(), source), now);
+    limit(of_account_from, "attempts to log in to this account from this address")?;
     limit(node.logins_of_account.take(account, now), "attempts to log in to this account")?;
     let hash = credentials.as_ref().map(|credentials| &credentials.password_hash[..]);
     let is_right = node.auth.verify(&login.password, hash).await.map_err(|error| auth_refusal(&error))?;
     match credentials {
-        Some(credentials) if is_right => Ok(credentials.user),
+        Some(credentials) if is_right => {
+            rehash(node, &credentials, login.password);
+            Ok(credentials.user)
+        }
         _ => Err(Refusal::new(ErrorCode::BadCredentials, original::TEXT_INVALID)),
     }
+}
+
+/// Renews a hash that was made with other costs than the present ones, now that the password is known. The login does not
+/// wait for it, and if it fails, there is the next login.
+fn rehash(node: &Arc<Node>, credentials: &Credentials, password: String) {
+    if !node.auth.is_outdated(&credentials.password_hash) {
+        return;
+    }
+    let (node, user, old) = (Arc::clone(node), credentials.user.id, credentials.password_hash.clone());
+    tokio::spawn(async move {
+        let new = match node.auth.hash(&password).await {
+            Ok(new) => new,
+            Err(error) => return debug!(%error, user = user.get(), "a password could not be hashed anew"),
+        };
+        match node.store().rehash_password(user, &old, &new).await {
+            Ok(()) => debug!(user = user.get(), "a password was hashed anew, with the present costs"),
+            Err(error) => debug!(%error, user = user.get(), "a password's new hash could not be stored"),
+        }
+    });
 }
 
 /// Makes this the user's session, in the whole cluster. Returns whether another one was displaced.

@@ -60,11 +60,12 @@ pub(super) async fn history(context: &mut Context<'_>, history: History) -> Resu
     reply(HistoryResult { messages: messages.into_iter().map(delivery).collect(), more })
 }
 
-/// WHO.
+/// WHO. Ids are given out in order, so whoever may ask about anybody may watch everybody.
 pub(super) async fn who(context: &mut Context<'_>, who: Who) -> Result<Reply, Refusal> {
-    context.identity()?;
+    let own = context.identity()?.id;
     let users: Vec<UserId> = who.ids.iter().filter_map(|id| UserId::new(*id)).collect();
-    let online = context.store()?.where_are(&users).await.map_err(|error| refusal(&error))?;
+    let known = context.store()?.acquaintances(own, &users).await.map_err(|error| refusal(&error))?;
+    let online = context.store()?.where_are(&known).await.map_err(|error| refusal(&error))?;
     let mut online: Vec<u32> = online.into_iter().map(|(user, _)| user.get()).collect();
     online.sort_unstable();
     reply(WhoResult { online })

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 use super::Database;
 use super::value::{BusUrl, Delivery, LogFormat, SecondLogin, Switch, Value};
+use crate::auth::MAX_MEMORY_KIB;
+use crate::protocol::{MAX_FRIENDS, MAX_GROUPS, MAX_MEMBERS};
 use crate::store::Durability;
 
 /// One option, whatever its type.
@@ -124,10 +126,14 @@ options! {
     commands_per_s ("commands-per-s"): u32 = "500", "N";
     /// Commands of one session at once.
     commands_burst ("commands-burst"): u32 = "1000" in 1..=1_000_000, "N";
-    /// Attempts to log in to one account per minute. 0: no limit.
-    logins_per_account_per_min ("logins-per-account-per-min"): u32 = "30", "N";
-    /// Attempts to log in to one account at once.
-    logins_per_account_burst ("logins-per-account-burst"): u32 = "10" in 1..=1_000_000, "N";
+    /// Attempts to log in to one account from one address per minute. 0: no limit.
+    logins_per_account_and_address_per_min ("logins-per-account-and-address-per-min"): u32 = "30", "N";
+    /// Attempts to log in to one account from one address at once.
+    logins_per_account_and_address_burst ("logins-per-account-and-address-burst"): u32 = "10" in 1..=1_000_000, "N";
+    /// Attempts to log in to one account per minute, from all addresses: whoever makes so many locks its owner out. 0: no limit.
+    logins_per_account_per_min ("logins-per-account-per-min"): u32 = "300", "N";
+    /// Attempts to log in to one account at once, from all addresses.
+    logins_per_account_burst ("logins-per-account-burst"): u32 = "100" in 1..=1_000_000, "N";
     /// Attempts to log in from one address per minute. 0: no limit.
     logins_per_address_per_min ("logins-per-address-per-min"): u32 = "600", "N";
     /// Attempts to log in from one address at once.
@@ -167,15 +173,15 @@ options! {
     max_batch ("max-batch"): usize = "256" in 1..=10_000, "N";
     /// Commits of messages side by side (MySQL, MariaDB).
     committers ("committers"): usize = "2" in 1..=256, "N";
-    /// Friends and requests of one user.
-    max_friends ("max-friends"): usize = "1000" in 1..=1000, "N";
+    /// Friends of one user, those he has asked included. As many again may ask him.
+    max_friends ("max-friends"): usize = "1000" in 1..=MAX_FRIENDS as u64, "N";
     /// Groups of one user.
-    max_groups ("max-groups"): usize = "500" in 1..=500, "N";
+    max_groups ("max-groups"): usize = "500" in 1..=MAX_GROUPS as u64, "N";
     /// Members of one group.
-    max_members ("max-members"): usize = "1000" in 1..=1000, "N";
+    max_members ("max-members"): usize = "1000" in 1..=MAX_MEMBERS as u64, "N";
 
     /// Memory of one password hash.
-    password_memory_kib ("password-memory-kib"): u32 = "4096" in 8..=4_194_304, "KIB";
+    password_memory_kib ("password-memory-kib"): u32 = "4096" in 8..=MAX_MEMORY_KIB as u64, "KIB";
     /// Passes over that memory.
     password_passes ("password-passes"): u32 = "1" in 1..=100, "N";
     /// Password hashes at once; 0: one for each processor.

@@ -101,6 +101,10 @@ impl<M: Manager> ConnectionPool<M> for Pool<M> {
         // It will be closed anyway.
     }
 
+    fn purge(&self) {
+        // None is kept.
+    }
+
     fn counts(&self) -> Counts {
         let size = self.lent.load(Ordering::Relaxed);
         Counts { size, idle: 0, waiting: None }

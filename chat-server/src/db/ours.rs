@@ -32,6 +32,10 @@ impl<M: Manager, I: IdleSet> ConnectionPool<M> for Pool<M, I> {
         loan.mark_broken();
     }
 
+    fn purge(&self) {
+        self.purge();
+    }
+
     fn counts(&self) -> Counts {
         let state = self.state();
         Counts { size: state.size, idle: state.idle, waiting: Some(state.waiters) }

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pool::Manager;
@@ -14,12 +15,18 @@ use super::{AcquireError, ConnectionPool, Counts, OpenError, Options, acquire_on
 pub struct Pool<M: Manager> {
     pool: r2d2::Pool<Adapter<M>>,
     last_error: Arc<LastError>,
+    purges: Arc<AtomicU64>,
     door: Arc<Semaphore>,
 }
 
 impl<M: Manager> Clone for Pool<M> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), last_error: Arc::clone(&self.last_error), door: Arc::clone(&self.door) }
+        Self {
+            pool: self.pool.clone(),
+            last_error: Arc::clone(&self.last_error),
+            purges: Arc::clone(&self.purges),
+            door: Arc::clone(&self.door),
+        }
     }
 }
 
@@ -44,26 +51,35 @@ impl<M: Manager> DerefMut for Loan<M> {
 pub struct Marked<C> {
     connection: C,
     is_broken: bool,
+    /// How often the pool had been purged when it was opened.
+    purges: u64,
 }
 
 /// Speaks r2d2's language for one of our managers.
-pub struct Adapter<M>(M);
+pub struct Adapter<M> {
+    manager: M,
+    purges: Arc<AtomicU64>,
+}
 
 impl<M: Manager> ManageConnection for Adapter<M> {
     type Connection = Marked<M::Connection>;
     type Error = M::Error;
 
     fn connect(&self) -> Result<Self::Connection, M::Error> {
-        self.0.connect().map(|connection| Marked { connection, is_broken: false })
+        let purges = self.purges.load(Ordering::Relaxed);
+        self.manager.connect().map(|connection| Marked { connection, is_broken: false, purges })
     }
 
     fn is_valid(&self, marked: &mut Self::Connection) -> Result<(), M::Error> {
-        self.0.is_valid(&mut marked.connection)
+        self.manager.is_valid(&mut marked.connection)
     }
 
     fn has_broken(&self, marked: &mut Self::Connection) -> bool {
         // r2d2 has no place for a reset, so what would need one is closed.
-        marked.is_broken || self.0.has_broken(&mut marked.connection) || self.0.is_dirty(&mut marked.connection)
+        marked.is_broken
+            || marked.purges != self.purges.load(Ordering::Relaxed)
+            || self.manager.has_broken(&mut marked.connection)
+            || self.manager.is_dirty(&mut marked.connection)
     }
 }
 
@@ -95,16 +111,16 @@ impl<M: Manager> ConnectionPool<M> for Pool<M> {
     type Loan = Loan<M>;
 
     fn open(manager: M, options: &Options) -> Result<Self, OpenError> {
-        let last_error = Arc::new(LastError::default());
+        let (last_error, purges) = (Arc::new(LastError::default()), Arc::new(AtomicU64::new(0)));
         let pool = r2d2::Pool::builder()
             .min_idle(Some(u32::try_from(options.min_idle).map_err(|error| OpenError(error.into()))?))
             .max_size(u32::try_from(options.max_size).map_err(|error| OpenError(error.into()))?)
             .connection_timeout(options.acquire_timeout)
             .idle_timeout(Some(options.idle_timeout))
             .error_handler(Box::new(Handler(Arc::clone(&last_error))))
-            .build(Adapter(manager))
+            .build(Adapter { manager, purges: Arc::clone(&purges) })
             .map_err(|error| OpenError(last_error.explain(error)))?;
-        Ok(Self { pool, last_error, door: Arc::new(Semaphore::new(options.max_size)) })
+        Ok(Self { pool, last_error, purges, door: Arc::new(Semaphore::new(options.max_size)) })
     }
 
     fn acquire(&self) -> Result<Self::Loan, AcquireError> {
@@ -120,6 +136,11 @@ impl<M: Manager> ConnectionPool<M> for Pool<M> {
 
     fn mark_broken(loan: &mut Self::Loan) {
         loan.0.is_broken = true;
+    }
+
+    fn purge(&self) {
+        // r2d2 looks at a connection when it comes back, so those that are idle now are lent once more.
+        self.purges.fetch_add(1, Ordering::Relaxed);
     }
 
     fn counts(&self) -> Counts {

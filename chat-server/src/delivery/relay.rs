@@ -15,7 +15,7 @@ use crate::presence::by_node;
 use crate::protocol::answer::ChatResult;
 use crate::protocol::{ErrorCode, Refusal};
 use crate::push::Push;
-use crate::store::{ConversationKind, NodeId, UserId};
+use crate::store::{ClientMessageId, ConversationKind, NodeId, UserId};
 
 impl Node {
     /// Passes messages on, or stores those for somebody who is not online. What one node alone is to get waits for what
@@ -254,6 +254,8 @@ fn again(push: &Push) -> Outgoing {
         conversation: push.conversation,
         text: push.message.msg.clone(),
         time: push.message.time.clone(),
-        mid: push.message.mid.clone(),
+        // Each was checked when its message was accepted. If a node of another version has let one pass that cannot be
+        // stored, its message, which was acknowledged, is stored without.
+        mid: push.message.mid.as_deref().and_then(|mid| ClientMessageId::new(mid).ok()),
     }
 }

@@ -32,6 +32,8 @@ const GROUP_MEMBERS: usize = 6;
 const GROUP_PART: f64 = 0.3;
 /// How often somebody who might drop his connection thinks about it.
 const CHURN_PERIOD: Duration = Duration::from_secs(1);
+/// Users of a group that the watcher makes, so that he may know who of them is online.
+const WATCHED_MEMBERS: usize = 50;
 /// How often the watcher looks for ghosts.
 const WATCH_PERIOD: Duration = Duration::from_millis(500);
 /// Violations that are printed; the file of `--report` has all.
@@ -123,6 +125,8 @@ struct Stage {
     people: Vec<Person>,
     /// Groups and their members.
     groups: Vec<(u32, Vec<u32>)>,
+    /// The watcher's groups; the people enter them at the end.
+    watched: Vec<u32>,
     evidence: RefCell<Evidence>,
     counts: Counts,
     is_over: Cell<bool>,
@@ -138,6 +142,7 @@ async fn gather(common: &Common, task: &Check) -> Result<(Evidence, Counts), Fai
         ..Options::to(common.servers.clone())
     };
     let groups = groups(task, &options, &people).await?;
+    let watched = watched_groups(task, &options, &watcher, people.len()).await?;
     let mut evidence = Evidence::default();
     for (group, members) in &groups {
         evidence.members.insert(Conversation::Group(*group), members.clone());
@@ -147,6 +152,7 @@ async fn gather(common: &Common, task: &Check) -> Result<(Evidence, Counts), Fai
         options,
         people,
         groups,
+        watched,
         evidence: RefCell::new(evidence),
         counts: Counts::default(),
         is_over: Cell::new(false),
@@ -228,6 +234,21 @@ async fn groups(task: &Check, options: &Options, people: &[Person]) -> Result<Ve
         Ok((group.unwrap_or_default(), members))
     })
     .await
+}
+
+/// Makes the watcher's groups.
+async fn watched_groups(task: &Check, options: &Options, watcher: &Person, people: usize) -> Result<Vec<u32>, Failure> {
+    let failed = |error: ClientError| Failure::of("cannot make the watcher's groups", error);
+    let run = fastrand::u32(..);
+    let credentials = Credentials::id(watcher.id, PASSWORD);
+    let (client, _events) = log_in(options, credentials, task.settle).await.map_err(failed)?;
+    let mut groups = Vec::new();
+    for number in 0..people.div_ceil(WATCHED_MEMBERS) {
+        let groupname = format!("check-{run:08x}-watched-{number}");
+        let create = Command::CreateGroup(CreateGroup { groupname, groupdesc: String::new() });
+        groups.push(client.request::<CreateGroupResult>(create).await.map_err(failed)?.groupid);
+    }
+    Ok(groups)
 }
 
 /// Logs in, again and again until it works or the time is up.
@@ -461,6 +482,14 @@ async fn catch_up(stage: Rc<Stage>, at: usize) -> Option<Client> {
                     return None;
                 }
             }
+        }
+    }
+    let join = Command::JoinGroup(GroupId { groupid: stage.watched[at / WATCHED_MEMBERS] });
+    match client.request::<Done>(join).await {
+        Ok(Done {}) => {}
+        Err(error) => {
+            locked_out(format!("cannot be watched: {error}"));
+            return None;
         }
     }
     // Nobody takes events any more, but the session has to live until the history was read.

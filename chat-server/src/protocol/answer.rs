@@ -169,7 +169,7 @@ pub struct HistoryResult {
 /// The result of WHO.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WhoResult {
-    /// Those of the users that are online.
+    /// Those of the users that are online, as far as the one who asks may know: friends, members of the same groups, himself.
     pub online: Vec<u32>,
 }
 
@@ -257,7 +257,12 @@ pub struct MembersResult {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::ServerMessage;
+    use crate::protocol::{
+        MAX_DESCRIPTION_CHARS, MAX_FRIENDS, MAX_GROUPS, MAX_HISTORY_BYTES, MAX_HISTORY_PAGE, MAX_MEMBERS,
+        MAX_MESSAGE_ID_BYTES, MAX_NAME_CHARS, MAX_PROBLEM_BYTES, MAX_SERVER_FRAME, MAX_TIME_BYTES, MAX_WHO, Request,
+        ServerMessage,
+    };
+    use crate::store::MAX_BODY_BYTES;
 
     #[test]
     fn an_answer_carries_its_result_or_says_why_not() {
@@ -274,5 +279,73 @@ mod tests {
         );
         let ServerMessage::Answer(answer) = ServerMessage::decode(&line).unwrap() else { panic!() };
         assert_eq!(answer.result::<ChatResult>().unwrap_err(), refusal);
+    }
+
+    /// Names and descriptions have no control characters, so four bytes are the most that a character takes.
+    fn widest(characters: usize) -> String {
+        "\u{10ffff}".repeat(characters)
+    }
+
+    /// Texts and times may have any character; this one takes six bytes for one.
+    fn escaped(bytes: usize) -> String {
+        "\u{1}".repeat(bytes)
+    }
+
+    fn message(text_bytes: usize) -> Delivery {
+        Delivery {
+            msgid: msgid::GROUP_CHAT,
+            id: u32::MAX,
+            name: widest(MAX_NAME_CHARS),
+            toid: None,
+            groupid: Some(u32::MAX),
+            msg: escaped(text_bytes),
+            time: escaped(MAX_TIME_BYTES),
+            mid: Some("\"".repeat(MAX_MESSAGE_ID_BYTES)),
+            seq: Some(u64::MAX),
+            at: u64::MAX,
+        }
+    }
+
+    #[test]
+    fn no_answer_is_longer_than_a_frame_of_the_server() {
+        let fits = |what: &str, msgid, frame: Bytes| {
+            let ServerMessage::Answer(answer) = ServerMessage::decode(&frame).unwrap() else { panic!("{what}") };
+            assert_eq!(answer.to, msgid);
+            assert!(frame.len() <= MAX_SERVER_FRAME, "{what}: {} bytes", frame.len());
+        };
+        let rid = Some(u64::MAX);
+        let group = GroupInfo {
+            groupid: u32::MAX,
+            groupname: widest(MAX_NAME_CHARS),
+            groupdesc: widest(MAX_DESCRIPTION_CHARS),
+            role: Role::Creator,
+            members: u32::MAX,
+        };
+        let groups = GroupsResult { groups: vec![group; MAX_GROUPS] };
+        fits("GROUPS", msgid::GROUPS, result(msgid::GROUPS, rid, &groups));
+        let (id, name, state) = (u32::MAX, widest(MAX_NAME_CHARS), Presence::Offline);
+        let friend = FriendInfo { id, name: name.clone(), state, relation: Relation::Outgoing };
+        // Those on his list, and those who have him on theirs.
+        let friends = FriendsResult { friends: vec![friend; 2 * MAX_FRIENDS] };
+        fits("FRIENDS", msgid::FRIENDS, result(msgid::FRIENDS, rid, &friends));
+        let members = MembersResult { members: vec![MemberInfo { id, name, state, role: Role::Creator }; MAX_MEMBERS] };
+        fits("MEMBERS", msgid::MEMBERS, result(msgid::MEMBERS, rid, &members));
+        let online = WhoResult { online: vec![u32::MAX; MAX_WHO] };
+        fits("WHO", msgid::WHO, result(msgid::WHO, rid, &online));
+        let page = MAX_HISTORY_PAGE as usize;
+        let mut messages = vec![message(MAX_HISTORY_BYTES / page); page];
+        messages[0] = message(MAX_HISTORY_BYTES / page + MAX_HISTORY_BYTES % page);
+        fits("HISTORY", msgid::HISTORY, result(msgid::HISTORY, rid, &HistoryResult { messages, more: false }));
+        let messages = vec![message(MAX_BODY_BYTES)];
+        fits("one message", msgid::HISTORY, result(msgid::HISTORY, rid, &HistoryResult { messages, more: false }));
+        assert!(message(MAX_BODY_BYTES).frame().len() <= MAX_SERVER_FRAME);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_frame_is_said_in_less_than_the_frame() {
+        let frame = format!(r#"{{"msgid":6,"toid":"{}","msg":"x"}}"#, "\u{7f}".repeat(60_000));
+        let bad = Request::decode(frame.as_bytes()).unwrap_err();
+        assert!(bad.refusal.text.starts_with("toid: invalid type: string "), "{}", bad.refusal);
+        assert!(bad.refusal.text.len() <= MAX_PROBLEM_BYTES && bad.refusal.text.ends_with('…'), "{}", bad.refusal);
     }
 }

@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::MAX_PROBLEM_BYTES;
 use super::error::{ErrorCode, Refusal};
 
 /// `text` as a `T`, or what is wrong with it.
@@ -17,10 +18,20 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Refusal> {
     }
     // Once more, slowly: which field was it?
     let deserializer = &mut serde_json::Deserializer::from_str(text);
-    match serde_path_to_error::deserialize::<_, T>(deserializer) {
-        Ok(_) => Err(Refusal::new(ErrorCode::BadField, error.to_string())),
-        Err(at) if at.path().iter().next().is_none() => Err(Refusal::new(ErrorCode::BadField, at.inner().to_string())),
-        Err(at) => Err(Refusal::bad_field(&at.path().to_string(), at.inner())),
+    let mut refusal = match serde_path_to_error::deserialize::<_, T>(deserializer) {
+        Ok(_) => Refusal::new(ErrorCode::BadField, error.to_string()),
+        Err(at) if at.path().iter().next().is_none() => Refusal::new(ErrorCode::BadField, at.inner().to_string()),
+        Err(at) => Refusal::bad_field(&at.path().to_string(), at.inner()),
+    };
+    shorten(&mut refusal.text);
+    Err(refusal)
+}
+
+/// Cuts a text that quotes a whole frame, and is several times as long, since it spells out what cannot be printed.
+fn shorten(text: &mut String) {
+    if text.len() > MAX_PROBLEM_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_PROBLEM_BYTES - '…'.len_utf8()));
+        text.push('…');
     }
 }
 

@@ -1,7 +1,7 @@
 //! From a piece of work to a connection and back: waiting, blocking threads, transactions, trying again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pool::Manager;
@@ -39,6 +39,8 @@ pub(super) struct Backend {
     pools: Pools,
     /// How long one piece of work may take in all.
     deadline: Duration,
+    /// A server has refused to write, and none has written since.
+    is_demoted: Arc<AtomicBool>,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -107,7 +109,7 @@ enum Trouble {
 
 impl Backend {
     pub(super) fn new(pools: Pools, deadline: Duration) -> Self {
-        Self { pools, deadline, counters: Arc::default() }
+        Self { pools, deadline, is_demoted: Arc::default(), counters: Arc::default() }
     }
 
     pub(super) fn is_sqlite(&self) -> bool {
@@ -213,7 +215,7 @@ impl Backend {
                 Access::Read => work(connection).map_err(Trouble::Work),
                 Access::Write | Access::Repeatable => transact(connection, &mut work),
             };
-            if result.as_ref().is_err_and(Trouble::is_lost) {
+            if result.as_ref().is_err_and(Trouble::has_cost_the_connection) {
                 <Pool<M> as ConnectionPool<M>>::mark_broken(&mut loan);
             }
             drop(loan);
@@ -222,8 +224,31 @@ impl Backend {
             (result, work)
         });
         match on_thread.await {
-            Ok((result, work)) => (result, Some(work)),
+            Ok((result, work)) => {
+                self.follow_the_primary(pool, access, &result);
+                (result, Some(work))
+            }
             Err(error) => (Err(Trouble::Panicked(Arc::new(error))), None),
+        }
+    }
+
+    /// When the first write succeeds after a server has refused to write, another server has taken over, and all the
+    /// connections from before are closed: reads over them would be answered by the old one, from a state that falls
+    /// behind. Until then each write that is refused costs its own connection only.
+    fn follow_the_primary<M, T>(&self, pool: &Pool<M>, access: Access, result: &Result<T, Trouble>)
+    where
+        M: Manager<Connection: Sql>,
+    {
+        let set = |is_demoted| self.is_demoted.swap(is_demoted, Ordering::Relaxed) != is_demoted;
+        match result {
+            Err(trouble) if trouble.kind() == Some(ErrorKind::Demoted) && set(true) => {
+                tracing::warn!("the database has become read-only; its connections are replaced until one may write");
+            }
+            Ok(_) if access != Access::Read && set(false) => {
+                tracing::info!("the database may be written to again");
+                pool.purge();
+            }
+            _ => {}
         }
     }
 
@@ -254,7 +279,7 @@ fn transact<T>(sql: &mut dyn Sql, work: &mut impl FnMut(&mut dyn Sql) -> Result<
         },
         Err(failure) => Trouble::Work(failure),
     };
-    if !trouble.is_lost()
+    if !trouble.has_cost_the_connection()
         && let Err(error) = sql.control("ROLLBACK")
     {
         // Some errors have ended the transaction already. Either way this connection is not worth a thought more.
@@ -271,22 +296,30 @@ fn transact<T>(sql: &mut dyn Sql, work: &mut impl FnMut(&mut dyn Sql) -> Result<
 }
 
 impl Trouble {
+    /// What the database meant, if it was the database that said no.
+    fn kind(&self) -> Option<ErrorKind> {
+        match self {
+            Self::Work(Failure::Sql(error)) | Self::Commit(error) => Some(error.kind),
+            _ => None,
+        }
+    }
+
     /// Whether the connection must not be used again.
-    fn is_lost(&self) -> bool {
-        matches!(
-            self,
-            Self::Work(Failure::Sql(SqlError { kind: ErrorKind::Lost, .. }))
-                | Self::Commit(SqlError { kind: ErrorKind::Lost, .. })
-        )
+    fn has_cost_the_connection(&self) -> bool {
+        matches!(self.kind(), Some(ErrorKind::Demoted | ErrorKind::Lost))
     }
 
     fn may_be_tried_again(&self, access: Access) -> bool {
         match self {
             Self::Work(Failure::Again(_)) => true,
-            Self::Work(Failure::Sql(error)) => matches!(error.kind, ErrorKind::Conflict | ErrorKind::Lost),
-            Self::Commit(error) => {
-                error.kind == ErrorKind::Conflict || error.kind == ErrorKind::Lost && access == Access::Repeatable
+            Self::Work(Failure::Sql(error)) => {
+                matches!(error.kind, ErrorKind::Conflict | ErrorKind::Demoted | ErrorKind::Lost)
             }
+            Self::Commit(error) => match error.kind {
+                ErrorKind::Conflict | ErrorKind::Demoted => true,
+                ErrorKind::Lost => access == Access::Repeatable,
+                ErrorKind::Duplicate | ErrorKind::Permanent => false,
+            },
             // The pool has tried for as long as `acquire_timeout` already.
             Self::Acquire(_) | Self::Late | Self::Work(Failure::Refused(_)) | Self::Panicked(_) => false,
         }

@@ -1,10 +1,11 @@
 //! Friends: a row is "has him on his list", two rows are a friendship.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::Store;
 use super::claims::lock_users;
 use super::error::{Refusal, StoreError};
+use super::groups::in_a_group_with;
 use super::ids::UserId;
 use super::model::{Friend, Friendship};
 use super::sql::{Failure, Sql, SqlError, Value};
@@ -165,6 +166,26 @@ impl Store {
     /// The database's.
     pub async fn friends(&self, user: UserId) -> Result<Vec<Friend>, StoreError> {
         self.read(move |sql| Ok(friends_of(sql, user)?)).await
+    }
+
+    /// Those of `others` of whom `user` may know whether they are online: himself, his friends on both sides, and the
+    /// members of his groups. By number.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Busy`], or the database's.
+    pub async fn acquaintances(&self, user: UserId, others: &[UserId]) -> Result<Vec<UserId>, StoreError> {
+        let friends: HashSet<UserId> = self.mutual_friends(user).await?.into_iter().collect();
+        let is_known = |other: &UserId| *other == user || friends.contains(other);
+        let (mut known, mut others): (Vec<_>, Vec<_>) = others.iter().copied().partition(is_known);
+        if !others.is_empty() {
+            others.sort_unstable();
+            others.dedup();
+            known.extend(self.read(move |sql| Ok(in_a_group_with(sql, user, &others)?)).await?);
+        }
+        known.sort_unstable();
+        known.dedup();
+        Ok(known)
     }
 
     /// Those who are the user's friends on both sides, by number, without the requests and without saying who is online.

@@ -10,7 +10,7 @@ use super::friends::online_join;
 use super::ids::{Conversation, GroupId, UserId};
 use super::model::{Group, Left, MAX_OVERVIEW_MEMBERS, Member, Role};
 use super::sql::{Failure, Row, Sql, SqlError, Value};
-use super::users::{check_description, check_name, name_key, or_taken, read_user, user_value};
+use super::users::{check_description, check_name, name_key, or_taken, read_user, user_value, user_values};
 
 fn role_value(role: Role) -> Value<'static> {
     Value::Int(match role {
@@ -123,6 +123,21 @@ fn delete_group(sql: &mut dyn Sql, group: GroupId) -> Result<(), SqlError> {
     sql.execute("DELETE FROM conversation WHERE id = ?", &[group_value(group)])?;
     sql.execute("INSERT INTO gone_conversation (id) VALUES (?)", &[group_value(group)])?;
     Ok(())
+}
+
+/// Those of these users who are in a group with `user`, in no particular order; some may be there more than once.
+pub(super) fn in_a_group_with(sql: &mut dyn Sql, user: UserId, others: &[UserId]) -> Result<Vec<UserId>, SqlError> {
+    // A pair has participants, too, so the group must be one.
+    let query = "SELECT DISTINCT p.user_id FROM participant AS me \
+                 JOIN chat_group AS g ON g.id = me.conversation \
+                 JOIN participant AS p ON p.conversation = me.conversation \
+                 WHERE me.user_id = ? AND p.user_id IN {keys}";
+    let mut found = Vec::new();
+    sql.rows_by_keys_after(query, &[user_value(user)], &user_values(others), &mut |row| {
+        found.push(row.id(0)?);
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 /// Groups.

@@ -47,6 +47,9 @@ pub(super) enum ErrorKind {
     /// The database gave up in favour of others, or for now. Nothing of the transaction was done, and the connection is
     /// good.
     Conflict,
+    /// The server takes no writes any more: another one has its place, or will have it soon. Nothing of the transaction was
+    /// done. The connection is of no use, and the others may lead to the same server.
+    Demoted,
     /// The connection is lost or can no longer be trusted.
     Lost,
     /// It would fail again.
@@ -86,7 +89,9 @@ impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Refused(refusal) => Self::Refused(refusal),
-            Failure::Sql(SqlError { kind: ErrorKind::Conflict | ErrorKind::Lost, cause }) => Self::Unavailable(cause),
+            Failure::Sql(SqlError { kind: ErrorKind::Conflict | ErrorKind::Demoted | ErrorKind::Lost, cause }) => {
+                Self::Unavailable(cause)
+            }
             Failure::Sql(SqlError { kind: ErrorKind::Duplicate | ErrorKind::Permanent, cause }) => Self::Failed(cause),
             Failure::Again(why) => Self::Unavailable(Arc::from(Box::from(why))),
         }
@@ -198,6 +203,19 @@ impl dyn Sql + '_ {
     ) -> Result<(), SqlError> {
         in_parts(keys, width, |values| {
             self.query(&query.replace("{keys}", &tuples(width, values.len() / width)), values, each)
+        })
+    }
+
+    /// Like [`rows_by_keys`](Self::rows_by_keys) for keys of one value, with the values that the query has before the list.
+    pub(super) fn rows_by_keys_after(
+        &mut self,
+        query: &str,
+        before: &[Value<'_>],
+        keys: &[Value<'_>],
+        each: &mut EachRow<'_>,
+    ) -> Result<(), SqlError> {
+        in_parts(keys, 1, |values| {
+            self.query(&query.replace("{keys}", &tuples(1, values.len())), &[before, values].concat(), each)
         })
     }
 

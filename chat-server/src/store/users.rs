@@ -1,6 +1,7 @@
 //! Users: names and password hashes.
 
 use super::Store;
+use super::backend::Access;
 use super::error::{Refusal, StoreError};
 use super::friends::friends_of;
 use super::groups::groups_of;
@@ -43,6 +44,11 @@ fn read_credentials(row: &dyn Row) -> Result<Credentials, SqlError> {
     Ok(Credentials { user: read_user(row, 0)?, password_hash: row.text(2)? })
 }
 
+fn credentials_by_key(sql: &mut dyn Sql, key: &str) -> Result<Option<Credentials>, SqlError> {
+    let query = "SELECT id, name, password_hash FROM user WHERE name_key = ?";
+    sql.first(query, &[Value::Text(key)], read_credentials)
+}
+
 pub(super) fn user_value(user: UserId) -> Value<'static> {
     Value::Int(user.get().into())
 }
@@ -61,6 +67,9 @@ fn user_of(sql: &mut dyn Sql, user: UserId) -> Result<User, Failure> {
 impl Store {
     /// A new user. `password_hash` comes from [`auth`](crate::auth); the store never sees a password.
     ///
+    /// The hash has a salt of its own, so no other attempt has the same one, and a user of this name who has it is this
+    /// one: the answer to the commit was lost, and this is the second attempt.
+    ///
     /// # Errors
     ///
     /// [`Refusal::NameTaken`] (names that differ only by case are the same name), [`Refusal::InvalidName`], or the
@@ -68,14 +77,21 @@ impl Store {
     pub async fn register(&self, name: &str, password_hash: &str) -> Result<UserId, StoreError> {
         check_name(name)?;
         let (name, hash) = (name.to_owned(), password_hash.to_owned());
-        self.write(move |sql| {
+        self.run(Access::Repeatable, move |sql| {
             let insert = format!(
                 "INSERT INTO user (name, name_key, password_hash, created_at) VALUES (?, ?, ?, {})",
                 sql.dialect().now
             );
             let key = name_key(&name);
             let inserted = sql.execute(&insert, &[Value::Text(&name), Value::Text(&key), Value::Text(&hash)]);
-            or_taken(inserted, Refusal::NameTaken)?;
+            match or_taken(inserted, Refusal::NameTaken) {
+                Ok(_) => {}
+                Err(taken @ Failure::Refused(_)) => {
+                    let found = credentials_by_key(sql, &key)?.filter(|found| found.password_hash == hash);
+                    return found.map(|found| found.user.id).ok_or(taken);
+                }
+                Err(failure) => return Err(failure),
+            }
             UserId::try_from(sql.last_id()).map_err(|error| SqlError::permanent(error.to_string()).into())
         })
         .await
@@ -101,11 +117,7 @@ impl Store {
     /// The database's.
     pub async fn credentials_by_name(&self, name: &str) -> Result<Option<Credentials>, StoreError> {
         let key = name_key(name);
-        self.read(move |sql| {
-            let query = "SELECT id, name, password_hash FROM user WHERE name_key = ?";
-            Ok(sql.first(query, &[Value::Text(&key)], read_credentials)?)
-        })
-        .await
+        self.read(move |sql| Ok(credentials_by_key(sql, &key)?)).await
     }
 
     /// Replaces a user's password hash, and revokes all his resume tokens.

@@ -32,6 +32,7 @@ impl RunningNode {
         (config.password_memory_kib, config.password_passes) = (8, 1);
         (config.commands_per_s, config.registrations_per_address_per_min) = (0, 0);
         (config.logins_per_account_per_min, config.logins_per_address_per_min) = (0, 0);
+        config.logins_per_account_and_address_per_min = 0;
         change(folder.path(), &mut config);
         let (stop, stopped) = oneshot::channel::<()>();
         let (tell, told) = std::sync::mpsc::channel();

@@ -154,7 +154,7 @@ async fn a_text_may_be_as_long_as_the_limit_and_comes_back_whole() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attempts_connections_and_commands_are_limited() {
     let cluster = TestCluster::with(1, |config| {
-        (config.logins_per_account_per_min, config.logins_per_account_burst) = (1, 3);
+        (config.logins_per_account_and_address_per_min, config.logins_per_account_and_address_burst) = (1, 3);
         (config.registrations_per_address_per_min, config.registrations_per_address_burst) = (1, 2);
         (config.commands_per_s, config.commands_burst) = (50, 5);
         config.max_connections_per_address = 3;

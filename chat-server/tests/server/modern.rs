@@ -59,6 +59,26 @@ async fn a_repeat_with_the_same_id_is_the_same_message() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_that_cannot_make_a_message_the_same_again_is_refused() {
+    let cluster = TestCluster::start(1).await;
+    let (mut ada, mut bob) = (cluster.user(0, "ada").await, cluster.user(0, "bob").await);
+    let message = |toid, mid: &str| Command::Chat(Chat { toid, msg: "once".into(), time: None, mid: Some(mid.into()) });
+    for mid in ["x\ty", "\u{7f}abc", "\u{85}", "\u{1}7"] {
+        for _ in 0..2 {
+            let refusal = ada.call::<ChatResult>(message(bob.id, mid)).await.expect_err("it has a control character");
+            assert_eq!((refusal.code.name(), &*refusal.text), ("bad_field", "mid: has control characters"), "{mid:?}");
+        }
+    }
+    assert_eq!(ada.chat(bob.id, "next").await.seq, Some(1), "nothing was stored");
+    assert_eq!(bob.delivery().await.msg, "next");
+    // One that has named a message of another conversation names that one for ever.
+    ada.call::<ChatResult>(message(bob.id, "m-1")).await.unwrap();
+    let refusal = ada.call::<ChatResult>(message(ada.id, "m-1")).await.expect_err("it is in use");
+    let text = "mid: the message id was used in another conversation";
+    assert_eq!((refusal.code.name(), &*refusal.text), ("bad_field", text));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_not_acknowledged_comes_again_and_what_was_does_not() {
     let cluster = TestCluster::start(2).await;
     let (mut ada, mut bob) = (cluster.user(0, "ada").await, cluster.user(0, "bob").await);
@@ -162,6 +182,29 @@ async fn friends_ask_accept_reject_and_see_each_other_come_and_go() {
     for (id, error) in [(0, "unknown_user"), (999, "unknown_user"), (ada.id, "bad_field")] {
         assert_eq!(refused(ada.call::<Done>(Command::AddFriend(friend(id))).await), error, "{id}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_online_is_for_friends_and_members_of_the_same_groups_to_know() {
+    let cluster = TestCluster::start(2).await;
+    let (mut ada, mut bob, mut eve) =
+        (cluster.user(0, "ada").await, cluster.user(1, "bob").await, cluster.user(1, "eve").await);
+    let ids = vec![ada.id, bob.id, eve.id, 0, 999];
+    let who = || Command::Who(Who { ids: ids.clone() });
+    // Neither a message nor a request makes somebody known.
+    eve.chat(ada.id, "hello").await;
+    eve.done(Command::AddFriend(friend(ada.id))).await;
+    assert_eq!(eve.call::<WhoResult>(who()).await.unwrap().online, [eve.id]);
+    assert_eq!(ada.call::<WhoResult>(who()).await.unwrap().online, [ada.id]);
+    ada.done(Command::AcceptFriend(friend(eve.id))).await;
+    assert_eq!(eve.call::<WhoResult>(who()).await.unwrap().online, [ada.id, eve.id]);
+    let create = CreateGroup { groupname: "crab".into(), groupdesc: String::new() };
+    let groupid = ada.call::<CreateGroupResult>(Command::CreateGroup(create)).await.unwrap().groupid;
+    bob.done(Command::JoinGroup(GroupId { groupid })).await;
+    assert_eq!(bob.call::<WhoResult>(who()).await.unwrap().online, [ada.id, bob.id]);
+    assert_eq!(ada.call::<WhoResult>(who()).await.unwrap().online, [ada.id, bob.id, eve.id]);
+    bob.done(Command::LeaveGroup(GroupId { groupid })).await;
+    assert_eq!(bob.call::<WhoResult>(who()).await.unwrap().online, [bob.id]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use chat_server::auth::{Auth, AuthOptions};
 use chat_server::codec::{FrameCodec, Terminator};
 use chat_server::config::Switch;
-use chat_server::protocol::ServerMessage;
+use chat_server::protocol::answer::LoginResult;
+use chat_server::protocol::command::{Login, Resume};
+use chat_server::protocol::{Command, ServerMessage};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -14,7 +17,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_util::codec::Framed;
 
-use crate::support::{Client, Folder, TestCluster, bounded, until};
+use crate::support::{Client, Folder, PASSWORD, TestCluster, bounded, refused, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn health_metrics_and_stats_say_what_happens() {
@@ -70,6 +73,67 @@ async fn behind_a_proxy_limits_count_the_client_not_the_proxy() {
             assert_eq!(answer.error.as_deref(), Some("too_many_connections"));
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_guesses_a_password_does_not_lock_its_owner_out() {
+    let cluster = TestCluster::with(1, |config| {
+        config.proxy_protocol = Switch::On;
+        (config.logins_per_account_and_address_per_min, config.logins_per_account_and_address_burst) = (1, 3);
+        (config.logins_per_account_per_min, config.logins_per_account_burst) = (1, 8);
+    })
+    .await;
+    let client = async |host: u8| {
+        let mut stream = TcpStream::connect(cluster.nodes[0].address).await.unwrap();
+        stream.write_all(format!("PROXY TCP4 192.0.2.{host} 192.0.2.99 1 2\r\n").as_bytes()).await.unwrap();
+        Client::over(stream).await
+    };
+    let guess = || Command::Login(Login { id: None, name: Some("ada".into()), password: "x".into() });
+    let mut ada = client(1).await;
+    ada.register("ada").await;
+    let mut thief = client(2).await;
+    for _ in 0..3 {
+        assert_eq!(refused(thief.call::<()>(guess()).await), "bad_credentials");
+    }
+    for _ in 0..20 {
+        assert_eq!(refused(thief.call::<()>(guess()).await), "rate_limited");
+    }
+    ada.login("ada").await;
+    // That was the fourth attempt that counts for the account; from many addresses together there is an end, too.
+    let mut others = client(3).await;
+    for host in [3, 3, 3, 4] {
+        if host == 4 {
+            others = client(host).await;
+        }
+        assert_eq!(refused(others.call::<()>(guess()).await), "bad_credentials");
+    }
+    let refusal = others.call::<()>(guess()).await.expect_err("there is an end");
+    assert_eq!(&*refusal.text, "too many attempts to log in to this account; wait a moment");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_renews_a_hash_of_other_costs() {
+    let cluster = TestCluster::with(1, |config| (config.password_memory_kib, config.password_passes) = (16, 2)).await;
+    let store = cluster.nodes[0].node.store();
+    let mut costs = AuthOptions::default();
+    (costs.memory_kib, costs.passes) = (8, 1);
+    let old = Auth::new(costs).unwrap().hash(PASSWORD).await.unwrap();
+    let id = store.register("ada", &old).await.unwrap();
+    let hash = async || store.credentials(id).await.unwrap().unwrap().password_hash;
+    let mut ada = Client::modern(cluster.nodes[0].address).await;
+    let wrong = Login { id: None, name: Some("ada".into()), password: "x".into() };
+    assert_eq!(refused(ada.call::<()>(Command::Login(wrong)).await), "bad_credentials");
+    assert_eq!(hash().await, old, "what is renewed is what was right");
+    ada.login("ada").await;
+    until(async || hash().await.starts_with("$argon2id$v=19$m=16,t=2,p=1$")).await;
+    // The new one is as good, stays, and has ended no token.
+    let new = hash().await;
+    let mut again = Client::modern(cluster.nodes[0].address).await;
+    again.login("ada").await;
+    assert_eq!(hash().await, new);
+    let resume = Command::Resume(Resume { token: ada.token.clone() });
+    let mut resumed = Client::modern(cluster.nodes[0].address).await;
+    assert_eq!(resumed.call::<LoginResult>(resume).await.unwrap().id, id.get());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

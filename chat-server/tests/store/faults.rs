@@ -1,6 +1,6 @@
 //! Connections that are killed, commits whose answer is lost, servers that say nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use std::time::Duration;
 use ::mysql::prelude::Queryable;
 use ::mysql::{Conn, Opts, OptsBuilder};
 use chat_server::config;
-use chat_server::store::{Conversation, MAX_PAGE, Page, Seq, Store, StoreError, StoreOptions, UserId};
+use chat_server::store::{Conversation, MAX_PAGE, Page, Refusal, Seq, Store, StoreError, StoreOptions, UserId};
 
-use super::support::{Database, message, message_with_id, run, say, two_users, user};
+use super::support::{Database, message, message_with_id, refused, run, say, two_users, until, user};
 
 /// Makes of each function a test over MySQL, whose connections can be cut.
 macro_rules! over_mysql {
@@ -35,9 +35,11 @@ over_mysql! {
     killed_connections_cost_nothing_that_was_acknowledged
     a_commit_whose_answer_is_lost_is_not_done_twice
     a_write_that_cannot_be_repeated_says_that_it_is_not_known
+    who_registers_learns_his_number_though_the_answer_to_the_commit_is_lost
     a_server_that_says_nothing_is_not_waited_for_longer_than_the_deadline
     a_message_the_server_does_not_take_is_nobody_elses
     deadlocks_are_tried_again
+    connections_to_a_server_that_takes_no_writes_any_more_are_not_kept
 }
 
 async fn killed_connections_cost_nothing_that_was_acknowledged(database: &Database) {
@@ -204,9 +206,23 @@ async fn a_write_that_cannot_be_repeated_says_that_it_is_not_known(database: &Da
     let store = store_behind(database, &proxy, Duration::from_secs(30)).await;
     user(&store, "ada").await;
     proxy.cuts.store(1, Ordering::SeqCst);
-    let error = store.register("bob", "hash").await.unwrap_err();
+    let ada = store.user_by_name("ada").await.unwrap().unwrap().id;
+    let error = store.create_group(ada, "g", "").await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
-    assert!(store.user_by_name("bob").await.unwrap().is_some(), "this time it was done");
+    assert_eq!(store.groups(ada).await.unwrap().len(), 1, "this time it was done");
+}
+
+async fn who_registers_learns_his_number_though_the_answer_to_the_commit_is_lost(database: &Database) {
+    let proxy = Proxy::to(&database.mysql_opts().unwrap());
+    let store = store_behind(database, &proxy, Duration::from_secs(30)).await;
+    user(&store, "ada").await;
+    proxy.cuts.store(1, Ordering::SeqCst);
+    let bob = store.register("bob", "hash of bob").await.unwrap();
+    assert_eq!(proxy.cuts.load(Ordering::SeqCst), 0, "an answer was lost");
+    assert_eq!(store.credentials(bob).await.unwrap().unwrap().user.name, "bob");
+    assert_eq!(database.number("SELECT COUNT(*) FROM user"), 2);
+    // The same name with another hash is somebody else.
+    assert_eq!(refused(store.register("Bob", "hash of eve").await), Refusal::NameTaken);
 }
 
 async fn a_server_that_says_nothing_is_not_waited_for_longer_than_the_deadline(database: &Database) {
@@ -305,4 +321,48 @@ async fn deadlocks_are_tried_again(database: &Database) {
 fn key(conversation: Conversation) -> u64 {
     let chat_server::store::ConversationKind::Direct(low, high) = conversation.kind() else { unreachable!() };
     u64::from(low.get()) << 32 | u64::from(high.get())
+}
+
+async fn connections_to_a_server_that_takes_no_writes_any_more_are_not_kept(database: &Database) {
+    let store = database.store().await;
+    let (ada, bob) = two_users(&store).await;
+    let eve = user(&store, "eve").await;
+    // Several connections, of which most lie idle afterwards.
+    let lock = database.lock_messages();
+    let waiting: Vec<_> = [(ada, bob), (bob, eve), (eve, ada)]
+        .into_iter()
+        .map(|(user, other)| {
+            let store = store.clone();
+            tokio::spawn(async move { store.add_friend(user, other).await })
+        })
+        .collect();
+    let mut outside = Conn::new(database.mysql_opts().unwrap()).unwrap();
+    let mut connections = || -> BTreeSet<u64> {
+        let query = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()";
+        outside.query_iter(query).unwrap().map(|row| ::mysql::from_row(row.unwrap())).collect()
+    };
+    // One is the lock's.
+    until("three wait", || connections().len() > 3).await;
+    drop(lock);
+    for waits in waiting {
+        waits.await.unwrap().unwrap();
+    }
+    let before = connections();
+
+    // For this database the server is read-only; its other users, who run beside this test, are left alone.
+    database.execute(
+        "CREATE TRIGGER demoted BEFORE INSERT ON user FOR EACH ROW \
+         SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1290, MESSAGE_TEXT = 'running with the --read-only option'",
+    );
+    let error = store.register("ida", "hash").await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)) && error.is_retryable(), "{error:?}");
+    database.execute("DROP TRIGGER demoted");
+    let ida = user(&store, "ida").await;
+    // Who has another way to the database now must not read over the old one.
+    while let Some(old) = connections().intersection(&before).next() {
+        let reads = (0..4).map(|_| store.users(std::slice::from_ref(&ida)));
+        for read in futures_util::future::join_all(reads).await {
+            read.unwrap_or_else(|error| panic!("{error:?}, and {old} is still there"));
+        }
+    }
 }

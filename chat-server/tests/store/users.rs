@@ -44,7 +44,7 @@ async fn a_name_belongs_to_one(database: &Database) {
     let mut tasks = tokio::task::JoinSet::new();
     for i in 0..12 {
         let store = nodes[i % 2].clone();
-        tasks.spawn(async move { store.register(if i % 3 == 0 { "ADA" } else { "ada" }, "hash").await });
+        tasks.spawn(async move { store.register(["ADA", "ada", "ada"][i % 3], &format!("hash {i}")).await });
     }
     let results = tasks.join_all().await;
     let (won, lost): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);

@@ -132,10 +132,12 @@ pub(super) fn target(peer: Option<u32>, group: Option<u32>) -> Result<Target, Re
 fn message(text: &str, time: Option<&str>, mid: Option<&str>) -> Result<(), Refusal> {
     within("msg", text, MAX_TEXT_BYTES)?;
     within("time", time.unwrap_or(""), MAX_TIME_BYTES)?;
-    match mid {
-        Some(mid) => not_empty("mid", mid).and_then(|()| within("mid", mid, MAX_MESSAGE_ID_BYTES)),
-        None => Ok(()),
+    if let Some(mid) = mid {
+        not_empty("mid", mid)?;
+        within("mid", mid, MAX_MESSAGE_ID_BYTES)?;
+        no_control_characters("mid", mid)?;
     }
+    Ok(())
 }
 
 /// A name that others will see: 1 to [`MAX_NAME_CHARS`] characters, none of them a control character.
@@ -144,9 +146,7 @@ fn name(field: &str, name: &str) -> Result<(), Refusal> {
     if name.chars().count() > MAX_NAME_CHARS {
         return Err(Refusal::bad_field(field, format_args!("longer than {MAX_NAME_CHARS} characters")));
     }
-    if name.chars().any(char::is_control) {
-        return Err(Refusal::bad_field(field, "has control characters"));
-    }
+    no_control_characters(field, name)?;
     if name.trim() != name {
         return Err(Refusal::bad_field(field, "begins or ends with a space"));
     }
@@ -155,6 +155,13 @@ fn name(field: &str, name: &str) -> Result<(), Refusal> {
 
 fn not_empty(field: &str, value: &str) -> Result<(), Refusal> {
     if value.is_empty() { Err(Refusal::bad_field(field, "is empty")) } else { Ok(()) }
+}
+
+fn no_control_characters(field: &str, value: &str) -> Result<(), Refusal> {
+    if value.chars().any(char::is_control) {
+        return Err(Refusal::bad_field(field, "has control characters"));
+    }
+    Ok(())
 }
 
 fn within(field: &str, value: &str, bytes: usize) -> Result<(), Refusal> {
@@ -176,6 +183,12 @@ mod tests {
     fn what_is_out_of_its_limits_is_told_by_name() {
         for (frame, code, text) in [
             (r#"{"msgid":6,"toid":1,"msg":"x","mid":""}"#, ErrorCode::BadField, "mid: is empty"),
+            (r#"{"msgid":6,"toid":1,"msg":"x","mid":"x\ty"}"#, ErrorCode::BadField, "mid: has control characters"),
+            (
+                r#"{"msgid":10,"groupid":1,"msg":"x","mid":"\u0085"}"#,
+                ErrorCode::BadField,
+                "mid: has control characters",
+            ),
             (r#"{"msgid":1,"password":"x"}"#, ErrorCode::BadField, "id: the id or the name is missing"),
             (r#"{"msgid":4,"name":"a\u0000b","password":"x"}"#, ErrorCode::BadField, "name: has control characters"),
             (r#"{"msgid":4,"name":"a","password":""}"#, ErrorCode::BadField, "password: is empty"),

@@ -29,10 +29,12 @@ const FOR_NOW: &[u16] = &[
     1020, // record has changed since it was read
     1021, 1114, // disk full, table full
     1205, 1213, // lock wait timeout, deadlock
-    1290, 1792, 1836, // read-only: a fail-over is on its way
     1317, 1969, 3024, // interrupted by KILL QUERY or by a limit of time
     3572, // lock not available at once
 ];
+
+/// The server's answers when it takes no writes.
+const READ_ONLY: &[u16] = &[1290, 1792, 1836];
 
 /// The server's answers that end the session.
 const SESSION_ENDED: &[u16] = &[
@@ -46,6 +48,7 @@ impl From<Error> for SqlError {
             Error::MySqlError(answer) => match answer.code {
                 1062 | 1586 => ErrorKind::Duplicate,
                 code if FOR_NOW.contains(&code) => ErrorKind::Conflict,
+                code if READ_ONLY.contains(&code) => ErrorKind::Demoted,
                 code if SESSION_ENDED.contains(&code) => ErrorKind::Lost,
                 _ => ErrorKind::Permanent,
             },
@@ -174,6 +177,7 @@ mod tests {
         assert_eq!(answer(1062), ErrorKind::Duplicate);
         assert_eq!((answer(1213), answer(1205)), (ErrorKind::Conflict, ErrorKind::Conflict));
         assert_eq!((answer(1053), answer(1927)), (ErrorKind::Lost, ErrorKind::Lost));
+        assert_eq!([answer(1290), answer(1792), answer(1836)], [ErrorKind::Demoted; 3]);
         assert_eq!((answer(1064), answer(1406)), (ErrorKind::Permanent, ErrorKind::Permanent));
         let timeout = std::io::Error::from(std::io::ErrorKind::WouldBlock);
         assert_eq!(SqlError::from(Error::IoError(timeout)).kind, ErrorKind::Lost);

@@ -123,6 +123,7 @@ mod tests {
     use super::*;
     use crate::store::append::{Item, append};
     use crate::store::friends::mutual_friends_of;
+    use crate::store::groups::in_a_group_with;
     use crate::store::messages::unread_of;
     use crate::store::sql::Failure;
     use crate::store::tokens::owners_of;
@@ -233,6 +234,7 @@ mod tests {
         let nobody = "0".repeat(64);
         assert!(unread_of(sql, &[ada, bob]).unwrap().contains_key(&bob));
         assert!(mutual_friends_of(sql, &[ada, bob]).unwrap().is_empty());
+        assert!(in_a_group_with(sql, ada, &[bob]).unwrap().is_empty(), "they have talked, which is no group");
         assert!(owners_of(sql, &[nobody.clone(), nobody]).unwrap().is_empty());
         assert_eq!(watched.scans, Vec::<String>::new());
     }
