@@ -288,7 +288,10 @@ impl Node {
             // A database that hangs must not keep the node from noticing that its lease is over.
             let renewal = tokio::time::timeout(length, self.store().refresh_lease(self.lease, length)).await;
             match renewal {
-                Ok(Ok(_)) => {
+                Ok(Ok(renewal)) => {
+                    if renewal.had_run_out {
+                        self.directory.is_fenced.store(true, Ordering::Relaxed);
+                    }
                     let was_fenced = self.directory.is_fenced();
                     self.directory.renewed(asked_at, length);
                     if was_fenced && !self.reclaim().await {

@@ -73,7 +73,7 @@ use self::lookups::Lookups;
 pub use self::model::{
     Claim, ClaimPolicy, Claimed, Credentials, Cursor, Friend, Friendship, Group, Left, Location, MAX_BODY_BYTES,
     MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, MAX_NODE_NAME_CHARS, MAX_OVERVIEW_MEMBERS, MAX_PAGE, MAX_TIME_BYTES, Member,
-    Message, NewMessage, Node, NodeLease, Overview, Page, PageLimit, Receipt, Role, Unread, User,
+    Message, NewMessage, Node, NodeLease, Overview, Page, PageLimit, Receipt, Renewal, Role, Unread, User,
 };
 pub use self::options::{Durability, StoreOptions, StoreStats};
 use self::sql::{Failure, Sql};

@@ -69,6 +69,11 @@
 //! The difference is nanoseconds. In front of a database it is lost in the noise of a single round trip; it matters when
 //! what is pooled is used for less than a microsecond.
 //!
+//! # Where it does not go
+//!
+//! A pool has threads, and a child that a process makes with `fork` has none of them: build the pool in the child, or run another
+//! program there.
+//!
 //! # How large
 //!
 //! As small as keeps the database busy: a connection that waits for a processor or a disk in the database gains nothing

@@ -10,7 +10,7 @@ use super::backend::Access;
 use super::claims::read_location;
 use super::error::{Refusal, StoreError};
 use super::ids::{Incarnation, NodeId, SessionId, Timestamp, UserId};
-use super::model::{Location, MAX_NODE_NAME_CHARS, Node, NodeLease};
+use super::model::{Location, MAX_NODE_NAME_CHARS, Node, NodeLease, Renewal};
 use super::sql::{Failure, SqlError, Value};
 use super::users::user_value;
 
@@ -62,24 +62,27 @@ impl Store {
         .await
     }
 
-    /// Renews the lease for this length from now on, and says when it will end, by the database's clock. A lease that
-    /// has run out is renewed, too, as long as nobody else took the name: the sessions are still the node's, except
-    /// those that were claimed by others meanwhile ([`verify_sessions`](Self::verify_sessions)).
+    /// Renews the lease for this length from now on, by the database's clock. A lease that has run out is renewed, too, as
+    /// long as nobody else took the name: the sessions are still the node's, except those that were claimed by others
+    /// meanwhile ([`verify_sessions`](Self::verify_sessions)).
     ///
     /// # Errors
     ///
     /// [`Refusal::Fenced`] when another start under the same name has registered: stop. Or the database's: the node
     /// counts its lease from its last success, by its own clock.
-    pub async fn refresh_lease(&self, lease: NodeLease, length: Duration) -> Result<Timestamp, StoreError> {
+    pub async fn refresh_lease(&self, lease: NodeLease, length: Duration) -> Result<Renewal, StoreError> {
         let length = milliseconds(length);
         self.run(Access::Repeatable, move |sql| {
-            let until = sql.now()? + length;
+            let now = sql.now()?;
+            let query = "SELECT lease_until FROM node WHERE id = ? AND incarnation = ?";
+            let before = sql.first(query, &node_value(lease), |row| row.unsigned(0))?;
             let [node, incarnation] = node_value(lease);
             let update = "UPDATE node SET lease_until = ? WHERE id = ? AND incarnation = ?";
+            let until = now + length;
             if sql.execute(update, &[Value::Int(until.cast_signed()), node, incarnation])? == 0 {
                 return Err(Refusal::Fenced.into());
             }
-            Ok(Timestamp(until))
+            Ok(Renewal { until: Timestamp(until), had_run_out: before.is_none_or(|before| before <= now) })
         })
         .await
     }

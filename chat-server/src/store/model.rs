@@ -159,6 +159,16 @@ pub struct Message {
     pub body: String,
 }
 
+/// A lease that was renewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Renewal {
+    /// When it will end.
+    pub until: Timestamp,
+    /// It had ended before, so others may have claimed its users meanwhile. By the database's clock: the node's own may stand
+    /// still, as while a virtual machine is suspended.
+    pub had_run_out: bool,
+}
+
 /// Which part of a conversation to read. Pages are always in ascending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Page {

@@ -72,6 +72,25 @@ async fn what_only_the_directory_has_is_ended_and_what_is_here_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_clock_stood_still_learns_that_its_lease_had_run_out() {
+    let cluster = TestCluster::with(2, |config| {
+        (config.lease_refresh_ms, config.heal_ms) = (100, 3_600_000);
+        config.probe_ms = 600_000;
+    })
+    .await;
+    let (mut bob, database) = (cluster.user(0, "bob").await, outside(&cluster));
+    // He logs in elsewhere, which his first node does not hear of.
+    cluster.bus.cut(cluster.nodes[0].node.lease.node, true);
+    let mut second = Client::modern(cluster.nodes[1].address).await;
+    second.login("bob").await;
+    // As if the first node had been suspended for longer than its lease.
+    let sleeper = cluster.nodes[0].node.lease.node.0;
+    database.execute("UPDATE node SET lease_until = 1 WHERE id = ?", [sleeper]).unwrap();
+    bob.until_closed().await;
+    until(async || cluster.nodes[0].stat("connections").await == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_was_remembered_as_gone_with_his_node_is_found_when_it_has_its_lease_again() {
     // The third node lives on, so that the first never thinks itself alone; what it remembers it believes for ever.
     let cluster = TestCluster::with(3, |config| {

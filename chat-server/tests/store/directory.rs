@@ -215,8 +215,9 @@ async fn a_node_that_overslept_learns_what_it_lost(database: &Database) {
     let sessions = [(ada, SessionId(1)), (bob, SessionId(2))];
     assert_eq!(refused(store.verify_sessions(sleeper, &sessions).await), Refusal::Fenced, "not before it has a lease");
     claim(&store, ada, at(other, 1)).await;
-    let until = store.refresh_lease(sleeper, LEASE).await.unwrap();
-    assert!(until > store.ping().await.unwrap());
+    let renewal = store.refresh_lease(sleeper, LEASE).await.unwrap();
+    assert!(renewal.had_run_out && renewal.until > store.ping().await.unwrap());
+    assert!(!store.refresh_lease(sleeper, LEASE).await.unwrap().had_run_out);
     assert_eq!(store.verify_sessions(sleeper, &sessions).await.unwrap(), [(bob, SessionId(2))]);
     assert_eq!((where_is(&store, ada).await, where_is(&store, bob).await), (Some(at(other, 1)), Some(at(sleeper, 2))));
 }
