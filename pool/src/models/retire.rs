@@ -32,10 +32,11 @@ fn nothing_is_left_to_retire<I: IdleSet>(core: &Core<Toy, I>) {
 }
 
 /// A connection that comes back during a purge is closed by one side or the other.
-fn a_purge_meets_a_checkin<I: IdleSet>() {
-    explore(8, || {
+fn a_purge_meets_a_checkin<I: IdleSet>(preemptions: usize, before: fn(&Core<Toy, I>)) {
+    explore(preemptions, move || {
         let core = core::<I>(1, Fairness::Free);
         let guard = lend(&core);
+        before(&core);
         let purging = {
             let core = Arc::clone(&core);
             thread::spawn(move || core.purge())
@@ -49,39 +50,23 @@ fn a_purge_meets_a_checkin<I: IdleSet>() {
 
 #[test]
 fn a_purge_catches_a_checkin_slots() {
-    a_purge_meets_a_checkin::<Slots>();
+    a_purge_meets_a_checkin::<Slots>(8, |_| ());
 }
 
 #[test]
 fn a_purge_catches_a_checkin_mutex() {
-    a_purge_meets_a_checkin::<MutexQueue>();
+    a_purge_meets_a_checkin::<MutexQueue>(8, |_| ());
 }
 
 /// The same in a pool that has something else to attend to, so that the checkin looks closer, and not at the purge.
-fn a_purge_of_a_paused_pool_meets_a_checkin<I: IdleSet>() {
-    explore(4, || {
-        let core = core::<I>(1, Fairness::Free);
-        let guard = lend(&core);
-        core.pause();
-        let purging = {
-            let core = Arc::clone(&core);
-            thread::spawn(move || core.purge())
-        };
-        drop(guard);
-        purging.join().unwrap();
-        assert_eq!(core.state().size, 0, "{}", core.state());
-        nothing_is_left_to_retire(&core);
-    });
-}
-
 #[test]
 fn a_purge_of_a_paused_pool_catches_a_checkin_slots() {
-    a_purge_of_a_paused_pool_meets_a_checkin::<Slots>();
+    a_purge_meets_a_checkin::<Slots>(4, Core::pause);
 }
 
 #[test]
 fn a_purge_of_a_paused_pool_catches_a_checkin_mutex() {
-    a_purge_of_a_paused_pool_meets_a_checkin::<MutexQueue>();
+    a_purge_meets_a_checkin::<MutexQueue>(4, Core::pause);
 }
 
 /// A connection comes back during a purge, to wherever; once the purge is over nobody is lent it.
