@@ -1,4 +1,4 @@
-//! Cells in rounds, so that what drifts on the machine hits all contenders alike, each round in another [`order`], so
+//! Cells in rounds, so that what drifts on the machine hits all contenders alike, each round in another order, so
 //! that what a contender leaves behind does not always hit the same one.
 
 use std::cell::RefCell;
