@@ -271,14 +271,12 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
     fn connected(&self, held: Held, connection: M::Connection, took: Duration) {
         tally(&self.tallies.connects);
         log!(debug, self.config.name, slot = held.index(), "connected");
+        // Before anybody can have it: whoever does, and comes again, must not be turned away for an outage that it has ended.
+        let former = self.book_success(&mut self.supply.lock());
         self.install(held, connection, took);
-        let former = {
-            // Only now, so that it is counted as connecting until it is counted as idle, and `demand` asks for no more
-            // than it needs.
-            let mut supply = self.supply.lock();
-            supply.connecting -= 1;
-            self.book_success(&mut supply)
-        };
+        // Only now, so that it is counted as connecting until it is counted as idle, and `demand` asks for no more than it
+        // needs.
+        self.supply.lock().connecting -= 1;
         foreign::end(former);
         self.tell_notices();
         self.notify_supply_changed();

@@ -1,12 +1,13 @@
 //! Failing fast while the database is down, and finding out when it is back.
 
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use pool::{AcquireError, Builder, IdleSet};
+use pool::{AcquireError, Builder, Event, IdleSet};
 
 use super::database::{Behaviour, Call, Database};
-use super::support::{TestPool, blocked, eventually, options, pool_of, settled};
+use super::support::{EVENTUALLY, TestPool, blocked, eventually, options, pool_of, settled};
 use super::tasks::Task;
 
 for_every_kind!(
@@ -14,6 +15,7 @@ for_every_kind!(
     an_open_breaker_turns_newcomers_away_at_once,
     an_open_breaker_probes_by_itself_one_attempt_at_a_time,
     the_first_success_closes_the_breaker,
+    a_breaker_is_closed_before_anybody_can_have_the_connection,
     a_breaker_opens_again_in_the_next_outage,
     no_breaker_opens_while_a_live_connection_may_come_back,
     an_added_connection_closes_the_breaker,
@@ -100,6 +102,26 @@ fn the_first_success_closes_the_breaker<I: IdleSet>() {
     assert_eq!(pool.state().lent, 3);
     drop(guards);
     settled(&pool, &database);
+}
+
+// 21
+fn a_breaker_is_closed_before_anybody_can_have_the_connection<I: IdleSet>() {
+    let database = Database::new();
+    let observed: Arc<OnceLock<TestPool<I>>> = Arc::default();
+    let (pool, (opened, open)) = (Arc::downgrade(&observed), mpsc::channel());
+    let build = quick::<I>().observe(move |event| {
+        if let Event::Connected { .. } = event
+            && let Some(pool) = pool.upgrade()
+        {
+            opened.send(pool.get().expect("it is built").state().is_breaker_open).unwrap();
+        }
+    });
+    let pool = observed.get_or_init(|| build.build(database.clone()).unwrap());
+    database.on(Call::Connect, Behaviour::Fails);
+    assert!(pool.get().is_err() && pool.state().is_breaker_open, "{}", pool.state());
+    database.on(Call::Connect, Behaviour::Works);
+    assert!(!open.recv_timeout(EVENTUALLY).expect("it connects by itself"));
+    settled(pool, &database);
 }
 
 // 21, 22
