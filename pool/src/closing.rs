@@ -12,6 +12,7 @@ use crate::foreign;
 use crate::idle::IdleSet;
 use crate::supply::Supply;
 use crate::sync::{Mutex, now};
+use crate::waiters::Alarm;
 
 /// Tasks that wait for the pool to be empty.
 #[derive(Default)]
@@ -68,7 +69,7 @@ impl Closers {
 impl<M: Manager, I: IdleSet> Core<M, I> {
     pub(crate) fn begin_close(&self) {
         self.supply.lock().close();
-        self.waiters.fail_all(&Failure::Closed, true);
+        self.waiters.fail_all(&Failure::Closed, true).into_iter().for_each(Alarm::ring);
         self.drain();
     }
 

@@ -22,6 +22,7 @@ use crate::supply::Supply;
 use crate::sync::atomic::Ordering;
 use crate::sync::now;
 use crate::timing::{self, Start};
+use crate::waiters::Alarm;
 use crate::workers::Lane;
 
 /// Work that may block, each with the right to the slot it is about.
@@ -333,19 +334,20 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
         log!(warn, self.config.name, %error, "could not connect");
         tally(&self.tallies.connect_failures);
         let error = Arc::new(error);
-        let (retry_at, (tells, former)) = {
+        let (retry_at, former, alarms) = {
             let mut supply = self.supply.lock();
             let ended = now();
             let retry_at = ended + self.config.pause_after(supply.course.failures);
             supply.connecting -= 1;
-            (retry_at, self.book_failure(&mut supply, &error, is_hopeless, (began, ended), retry_at))
+            let (tells, former) = self.book_failure(&mut supply, &error, is_hopeless, (began, ended), retry_at);
+            // While it is true: whoever comes into line after a later success is not to hear of it.
+            let alarms = tells.then(|| self.waiters.fail_all(&Failure::Connect(error), false));
+            (retry_at, former, alarms)
         };
         self.vacate(held);
         foreign::end(former);
         self.tell_notices();
-        if tells {
-            self.waiters.fail_all(&Failure::Connect(error), false);
-        }
+        alarms.into_iter().flatten().for_each(Alarm::ring);
         self.plan.nudge(retry_at);
     }
 

@@ -306,8 +306,10 @@ impl<F: Clone> Waiters<F> {
         Attendant { line: self.line.lock(), waiters: self }
     }
 
-    /// Answers everybody with `failure`, now and (when `for_good`) in future.
-    pub(crate) fn fail_all(&self, failure: &F, for_good: bool) {
+    /// Answers everybody with `failure`, now and (when `for_good`) in future. The alarms are for the caller to ring, under no
+    /// lock.
+    #[must_use = "they wait for it"]
+    pub(crate) fn fail_all(&self, failure: &F, for_good: bool) -> Vec<Alarm> {
         let mut line = self.line.lock();
         if for_good {
             line.closed = Some(failure.clone());
@@ -315,8 +317,7 @@ impl<F: Clone> Waiters<F> {
         }
         let alarms = line.fail_all(failure);
         self.update_attention(&line);
-        drop(line);
-        alarms.into_iter().for_each(Alarm::ring);
+        alarms
     }
 
     /// Wakes the tasks whose deadline has passed and says when the next one is due.
