@@ -145,8 +145,8 @@ impl<M: Manager, I: IdleSet> Core<M, I> {
             self.plan.nudge(retry_at);
         }
         self.workers.help(|job| self.run(job));
-        // A duty, since a sweep of a queue takes out what it gives back, also while the pool is closed; and a net, since a woken task that is never
-        // polled again keeps its wake to itself.
+        // A duty, since a sweep of a queue takes out what it gives back, also while the pool is closed; and a net, since a woken
+        // task that is never polled again keeps its wake to itself.
         let attention = self.waiters.attention();
         if attention & RETIRE != 0 {
             self.retire_idle();
